@@ -1,0 +1,1 @@
+"""Durable publish-subscribe for zerorpc services."""

@@ -1,0 +1,155 @@
+"""Every exception of zstreampub, sorted by who must act.
+
+The class name is the wire code: names are only ever added. Each error carries
+its facts as attributes and one English sentence that says what to do.
+Anything raised that is not in this file is our bug.
+"""
+
+
+class ZStreamPubError(Exception):
+    """Base of all; ``facts`` holds what the sentence was made from."""
+
+    def __init__(self, message="", **facts):
+        super().__init__(message)
+        self.facts = facts
+
+    def __getattr__(self, name):
+        # Reached only when the usual look-up failed; copy/pickle probe before facts exist.
+        facts = self.__dict__.get("facts", {})
+        if name in facts:
+            return facts[name]
+        raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+
+
+# --- the caller must change the call -----------------------------------------
+
+class RequestError(ZStreamPubError):
+    """The request is wrong as it stands; the same request will fail again."""
+
+
+class InvalidTopic(RequestError):
+    """A topic or pattern breaks the grammar (see :mod:`zstreampub.topics`)."""
+
+
+class InvalidOption(RequestError):
+    """An option is unknown, of the wrong type, or out of its range."""
+
+
+class InvalidPayload(RequestError):
+    """The payload, a header or a key cannot be carried."""
+
+
+class InvalidBatch(RequestError):
+    """A packed batch breaks the format (see docs/protocol.rst)."""
+
+
+class MessageTooLarge(RequestError):
+    """One message, with its metadata, is over ``max_message_bytes``."""
+
+
+class BatchTooLarge(RequestError):
+    """A batch has too many messages or bytes."""
+
+
+class OffsetOutOfRange(RequestError):
+    """The offset is past the end of the log, or below 0."""
+
+
+class EpochMismatch(RequestError):
+    """The offset belongs to another log than the one that answers."""
+
+
+class SequenceTooOld(RequestError):
+    """A retried publish is older than what the store remembers of its producer."""
+
+
+class DeadlineExceeded(RequestError):
+    """The request reached the store after the deadline that its caller gave; it was not run."""
+
+
+class LimitExceeded(RequestError):
+    """A limit of the server is reached: subscriptions, patterns, topics or pending bytes."""
+
+
+class UnknownMethod(RequestError):
+    """No such method; ``zerorpc ADDRESS`` or ``Client.methods()`` lists what there is."""
+
+
+class MalformedRequest(RequestError):
+    """The frame is not a zerorpc request, or its arguments do not fit the method."""
+
+
+# --- the caller is not allowed -------------------------------------------------
+
+class AccessError(ZStreamPubError):
+    """The caller may not do this."""
+
+
+# --- the stream ended, nothing is lost: resume ----------------------------------
+
+class SubscriptionEnded(ZStreamPubError):
+    """The subscription ended before its time; ``resume`` is the offset to go on from."""
+
+
+class SlowConsumer(SubscriptionEnded):
+    """The subscriber did not keep up and its policy ends such a subscription."""
+
+
+class ServerDraining(SubscriptionEnded):
+    """The server is shutting down; connect again and resume."""
+
+
+class Unsubscribed(SubscriptionEnded):
+    """Somebody called ``unsubscribe`` with this subscription's id."""
+
+
+class GapError(ZStreamPubError):
+    """Messages are missing in ``[first, next)`` and the subscriber wanted to be told by exception."""
+
+
+# --- the operator must act ------------------------------------------------------
+
+class StoreError(ZStreamPubError):
+    """The store cannot do what is asked of it."""
+
+
+class StoreFull(StoreError):
+    """No room on disk or in the map; reading, trimming and acknowledging go on."""
+
+
+class StoreCorrupt(StoreError):
+    """The store holds something that it cannot read; nothing was changed."""
+
+
+class StoreLocked(StoreError):
+    """Another process has the store open."""
+
+
+class StoreVersion(StoreError):
+    """The store was written in a format that this version does not understand."""
+
+
+class StoreClosed(StoreError):
+    """The store or broker is closed."""
+
+
+# --- the network ------------------------------------------------------------------
+
+class ConnectionLost(ZStreamPubError):
+    """The server cannot be reached (client only, after its own retries)."""
+
+
+class RequestTimeout(ConnectionLost):
+    """No answer in time. A publish may or may not have been stored; a retry by the same producer is safe."""
+
+
+class InternalError(ZStreamPubError):
+    """Our bug. The server's log has the traceback under ``reference``."""
+
+
+def by_name(name):
+    """Return the error class that the wire calls *name*, or None."""
+    found = globals().get(name)
+    if isinstance(found, type) and issubclass(found, ZStreamPubError):
+        return found
+    return None

@@ -1,0 +1,411 @@
+"""Message and Batch: what is published, and the one byte format of disk, queue and wire.
+
+A batch is a run of messages of one topic, appended together. Its bytes are made
+once, by the publisher; the store fills in ``first`` and ``time`` (:meth:`Batch.seal`)
+and nobody opens a payload until a reader wants the value.
+
+The format, version 1 (all integers big-endian)::
+
+    0   u8    version, 1
+    1   u8    flags: 1 = lengths column present, 2 = metadata column present
+    2   u16   T, bytes of the topic
+    4   u32   N, number of messages, at least 1
+    8   u64   offset of the first message; 0 until appended
+    16  u64   time of the append, microseconds since the epoch; 0 until appended
+    24  u32   P, bytes of all payloads
+    28  u32   M, bytes of the metadata
+    32  u32   CRC-32 of all that follows this header
+    36  T     topic, UTF-8
+        4*N   length of each payload; absent where all have the same, P / N
+        P     the payloads, each one msgpack value, one after the other
+        M     msgpack map: "key", "id", "headers" -> array of N entries (nil: none)
+
+Message *i* of a batch has offset ``first + i``. To change the format: give it the
+next version number, read both for one release, write the new one from then on,
+freeze a file of the old version under ``tests/data``, and describe it in docs/protocol.rst.
+"""
+
+import struct
+from zlib import crc32
+
+import msgpack
+
+from .errors import BatchTooLarge, InvalidBatch, InvalidPayload, MessageTooLarge, StoreCorrupt
+from .topics import check_topic
+
+VERSION = 1
+HEADER = struct.Struct(">BBHIQQIII")
+HAS_LENGTHS = 1
+HAS_METADATA = 2
+METADATA_COLUMNS = ("key", "id", "headers")
+MAX_KEY_BYTES = 255
+MAX_HEADERS = 64
+
+_MICRO = 1_000_000
+_SIMPLE = frozenset((bytes, str, int, float, bool, type(None)))
+_pack = msgpack.Packer(use_bin_type=True).pack
+
+
+class Undecodable:
+    """Stands where a payload should be that is not one valid msgpack value.
+
+    ``raw`` has the bytes as published, ``reason`` says what is wrong with them.
+    """
+
+    __slots__ = ("raw", "reason")
+
+    def __init__(self, raw, reason):
+        self.raw = raw
+        self.reason = reason
+
+    def __repr__(self):
+        return f"<Undecodable payload of {len(self.raw)} bytes: {self.reason}>"
+
+
+class Message:
+    """One message as a reader sees it.
+
+    ``offset`` is its position in the log, ``time`` seconds since the epoch (float),
+    ``headers`` a dict or None, ``key`` and ``id`` text, bytes or None.
+    """
+
+    __slots__ = ("topic", "offset", "time", "payload", "key", "id", "headers")
+
+    def __init__(self, topic, offset, time, payload, key=None, id=None, headers=None):
+        self.topic = topic
+        self.offset = offset
+        self.time = time
+        self.payload = payload
+        self.key = key
+        self.id = id
+        self.headers = headers
+
+    def as_map(self):
+        """Return the form that a stock zerorpc client gets: a dict without the unset fields."""
+        fields = {"topic": self.topic, "offset": self.offset, "time": self.time, "payload": self.payload}
+        for name in METADATA_COLUMNS:
+            value = getattr(self, name)
+            if value is not None:
+                fields[name] = value
+        return fields
+
+    def __repr__(self):
+        return f"<Message {self.offset} {self.topic} {self.payload!r:.60}>"
+
+    def __eq__(self, other):
+        return isinstance(other, Message) and self.as_map() == other.as_map()
+
+
+class Batch:
+    """Some messages of one topic, packed.
+
+    ``packed`` are the bytes of the format above; ``first``, ``count``, ``time_us`` and
+    ``topic`` repeat what stands in them. ``next`` is the offset after the last message.
+    """
+
+    __slots__ = ("packed", "topic", "count", "first", "time_us", "_map_items")
+
+    def __init__(self, packed, topic, count, first, time_us):
+        self.packed = packed
+        self.topic = topic
+        self.count = count
+        self.first = first
+        self.time_us = time_us
+        self._map_items = None
+
+    def __len__(self):
+        return self.count
+
+    def __repr__(self):
+        return f"<Batch [{self.first}, {self.next}) {self.topic} {self.size} bytes>"
+
+    @property
+    def next(self):
+        return self.first + self.count
+
+    @property
+    def size(self):
+        """Bytes, header included; what queues and limits count."""
+        return len(self.packed)
+
+    @property
+    def time(self):
+        """Seconds since the epoch, float."""
+        return self.time_us / _MICRO
+
+    # --- making ------------------------------------------------------------------
+
+    @classmethod
+    def of(cls, topic, payloads, keys=None, ids=None, headers=None):
+        """Pack *payloads* (a non-empty sequence) for *topic*.
+
+        *keys*, *ids* and *headers* are sequences of the same length or None.
+        Raises InvalidTopic, InvalidPayload.
+        """
+        check_topic(topic)
+        values = pack_payloads(payloads)
+        columns = zip(METADATA_COLUMNS, (keys, ids, headers))
+        metadata = {name: list(column) for name, column in columns if column is not None}
+        _check_metadata(metadata, len(values))
+        return cls._assemble(topic, values, metadata)
+
+    @classmethod
+    def parse(cls, packed):
+        """Read the header of bytes that were checked before (from the store or our server).
+
+        Raises StoreCorrupt if not even the header makes sense.
+        """
+        try:
+            version, _, topic_bytes, count, first, time_us, *_ = HEADER.unpack_from(packed)
+            topic = str(packed[HEADER.size:HEADER.size + topic_bytes], "utf-8")
+        except (struct.error, UnicodeDecodeError) as error:
+            raise StoreCorrupt(f"These {len(packed)} bytes are no batch: {error}.") from error
+        if version != VERSION:
+            raise StoreCorrupt(f"A batch of format version {version}; this program reads {VERSION}.", version=version)
+        return cls(packed, topic, count, first, time_us)
+
+    @classmethod
+    def check(cls, packed, max_message_bytes, max_batch_messages):
+        """Read bytes that a stranger sent, without opening a payload.
+
+        Raises InvalidBatch, InvalidTopic, InvalidPayload (metadata), BatchTooLarge, MessageTooLarge.
+        """
+        if not isinstance(packed, bytes):
+            raise InvalidBatch(f"A batch is bytes, not {type(packed).__name__}.")
+        try:
+            batch = cls.parse(packed)
+            columns = _Columns(packed)
+        except (StoreCorrupt, InvalidBatch) as error:
+            raise InvalidBatch(str(error)) from error
+        check_topic(batch.topic)
+        if batch.count > max_batch_messages:
+            raise BatchTooLarge(f"A batch has at most {max_batch_messages} messages, this one has {batch.count}.",
+                                count=batch.count, limit=max_batch_messages)
+        columns.check_sizes(batch.count, max_message_bytes)
+        if crc32(memoryview(packed)[HEADER.size:]) != columns.checksum:
+            raise InvalidBatch("The checksum of the batch does not fit its content.")
+        return batch
+
+    @classmethod
+    def _assemble(cls, topic, values, metadata, first=0, time_us=0):
+        name = topic.encode()
+        lengths = list(map(len, values))
+        flags = 0
+        parts = [name]
+        if lengths.count(lengths[0]) != len(lengths):
+            flags |= HAS_LENGTHS
+            parts.append(struct.pack(f">{len(lengths)}I", *lengths))
+        parts += values
+        tail = _pack(metadata) if metadata else b""
+        if tail:
+            flags |= HAS_METADATA
+            parts.append(tail)
+        body = b"".join(parts)
+        head = HEADER.pack(VERSION, flags, len(name), len(values), first, time_us,
+                           sum(lengths), len(tail), crc32(body))
+        return cls(head + body, topic, len(values), first, time_us)
+
+    def seal(self, first, time_us):
+        """Write the offset and the time of the append into the bytes (the store does, once)."""
+        head = bytearray(memoryview(self.packed)[:HEADER.size])
+        struct.pack_into(">QQ", head, 8, first, time_us)
+        self.packed = b"".join((head, memoryview(self.packed)[HEADER.size:]))
+        self.first = first
+        self.time_us = time_us
+
+    # --- reading -----------------------------------------------------------------
+
+    def verify(self):
+        """Raise StoreCorrupt unless the bytes are what the publisher packed."""
+        if crc32(memoryview(self.packed)[HEADER.size:]) != HEADER.unpack_from(self.packed)[-1]:
+            raise StoreCorrupt(f"The batch at offset {self.first} does not fit its checksum.", offset=self.first)
+
+    @property
+    def payloads(self):
+        """The decoded payloads, a list; an :class:`Undecodable` where a value is broken."""
+        columns = _Columns(self.packed)
+        joined = b"".join((b"\xdd", self.count.to_bytes(4, "big"), columns.payloads))
+        try:
+            return msgpack.unpackb(joined)
+        except Exception:       # msgpack raises ten kinds; the slow way finds the one bad payload
+            return [unpack_payload(raw) for raw in columns.raw_payloads(self.count)]
+
+    @property
+    def raw_payloads(self):
+        """The payloads as packed, a list of bytes."""
+        return _Columns(self.packed).raw_payloads(self.count)
+
+    @property
+    def metadata(self):
+        """The metadata columns: dict of ``key``, ``id``, ``headers`` -> list of ``count`` entries."""
+        return _Columns(self.packed).metadata()
+
+    def messages(self):
+        """Return the messages, decoded, as a list of :class:`Message`."""
+        topic, time = self.topic, self.time
+        offsets = range(self.first, self.next)
+        columns = self.metadata
+        if not columns:
+            return [Message(topic, offset, time, payload) for offset, payload in zip(offsets, self.payloads)]
+        nothing = [None] * self.count
+        keys, ids, headers = (columns.get(name, nothing) for name in METADATA_COLUMNS)
+        return [Message(topic, offset, time, *fields)
+                for offset, *fields in zip(offsets, self.payloads, keys, ids, headers)]
+
+    def slice(self, start, stop):
+        """Return the messages ``start <= i < stop`` of this batch as a batch of their own."""
+        if start == 0 and stop == self.count:
+            return self
+        values = self.raw_payloads[start:stop]
+        metadata = {name: column[start:stop] for name, column in self.metadata.items()}
+        return self._assemble(self.topic, values, metadata, self.first + start, self.time_us)
+
+    def map_items(self):
+        """Return each message as the packed map that a stock client gets (made once, then kept)."""
+        if self._map_items is None:
+            self._map_items = self._make_map_items()
+        return self._map_items
+
+    def _make_map_items(self):
+        head = _pack("topic") + _pack(self.topic) + _pack("time") + _pack(self.time) + _pack("offset")
+        columns = self.metadata
+        items = []
+        for at, raw in enumerate(self.raw_payloads):
+            extra = {name: column[at] for name, column in columns.items() if column[at] is not None}
+            if isinstance(unpack_payload(raw), Undecodable):
+                extra["error"] = "InvalidPayload"
+                raw = _pack(raw)
+            tail = b"".join(_pack(name) + _pack(value) for name, value in extra.items())
+            items.append(b"".join((bytes((0x84 + len(extra),)), head, _pack(self.first + at),
+                                   b"\xa7payload", raw, tail)))
+        return items
+
+
+class _Columns:
+    """Where the columns of a packed batch lie; raises InvalidBatch if they do not fit the bytes."""
+
+    __slots__ = ("packed", "flags", "lengths_at", "payloads_at", "payload_bytes", "metadata_at", "checksum")
+
+    def __init__(self, packed):
+        _, self.flags, topic_bytes, count, _, _, self.payload_bytes, metadata_bytes, self.checksum = \
+            HEADER.unpack_from(packed)
+        self.packed = memoryview(packed)
+        self.lengths_at = HEADER.size + topic_bytes
+        self.payloads_at = self.lengths_at + (4 * count if self.flags & HAS_LENGTHS else 0)
+        self.metadata_at = self.payloads_at + self.payload_bytes
+        if (self.metadata_at + metadata_bytes != len(packed) or count == 0
+                or bool(metadata_bytes) != bool(self.flags & HAS_METADATA)
+                or self.flags & ~(HAS_LENGTHS | HAS_METADATA)):
+            raise InvalidBatch(f"The columns of the batch do not add up to its {len(packed)} bytes.")
+
+    @property
+    def payloads(self):
+        return self.packed[self.payloads_at:self.metadata_at]
+
+    def lengths(self, count):
+        if self.flags & HAS_LENGTHS:
+            return struct.unpack_from(f">{count}I", self.packed, self.lengths_at)
+        return (self.payload_bytes // count,) * count
+
+    def raw_payloads(self, count):
+        column, at, raws = bytes(self.payloads), 0, []
+        for length in self.lengths(count):
+            raws.append(column[at:at + length])
+            at += length
+        return raws
+
+    def metadata(self):
+        if not self.flags & HAS_METADATA:
+            return {}
+        return msgpack.unpackb(self.packed[self.metadata_at:])
+
+    def check_sizes(self, count, max_message_bytes):
+        if self.flags & HAS_LENGTHS:
+            lengths = self.lengths(count)
+            total, longest, shortest = sum(lengths), max(lengths), min(lengths)
+        else:
+            longest = shortest = self.payload_bytes // count
+            total = longest * count
+        if total != self.payload_bytes or shortest == 0:
+            raise InvalidBatch("The lengths of the payloads do not add up, or a payload has no bytes.")
+        check_message_size(longest, max_message_bytes)
+        if self.flags & HAS_METADATA:
+            try:
+                metadata = self.metadata()
+            except Exception as error:      # msgpack raises ten kinds
+                raise InvalidBatch(f"The metadata of the batch is no msgpack map: {error}.") from error
+            _check_metadata(metadata, count)
+
+
+def pack_payload(value):
+    """Return *value* as msgpack bytes that every zerorpc reader can decode.
+
+    Raises InvalidPayload: a type that msgpack has not, an integer outside
+    [-2**63, 2**64), text that is not UTF-8, or a map key that is neither text nor
+    bytes (stock readers drop such an item without a word).
+    """
+    try:
+        packed = _pack(value)
+        if type(value) not in _SIMPLE:
+            msgpack.unpackb(packed)
+    except Exception as error:      # TypeError, OverflowError, UnicodeError, ValueError, RecursionError
+        raise InvalidPayload(f"The payload cannot be carried as msgpack: {error}. "
+                             "Send text, bytes, numbers, lists, and maps with text keys.") from error
+    return packed
+
+
+def pack_payloads(values):
+    """Return :func:`pack_payload` of each; plain values, the usual case, go the short way."""
+    if _SIMPLE.issuperset(map(type, values)):
+        try:
+            return list(map(_pack, values))
+        except Exception:       # the long way below says which value and why
+            pass
+    return [pack_payload(value) for value in values]
+
+
+def unpack_payload(raw):
+    """Return the value of one packed payload, or an :class:`Undecodable`."""
+    try:
+        return msgpack.unpackb(raw)
+    except Exception as error:      # msgpack raises ten kinds
+        return Undecodable(bytes(raw), f"{type(error).__name__}: {error}")
+
+
+def check_message_size(size, limit):
+    """Raise MessageTooLarge if a packed payload of *size* bytes is over *limit*."""
+    if size > limit:
+        raise MessageTooLarge(f"A payload has at most {limit} bytes packed, this one has {size}. "
+                              "Split it, or raise max_message_bytes on the server.", size=size, limit=limit)
+
+
+def _check_metadata(metadata, count):
+    if not isinstance(metadata, dict) or not set(metadata) <= set(METADATA_COLUMNS):
+        raise InvalidPayload(f"The metadata of a batch has the columns {METADATA_COLUMNS} and no other.")
+    for name, column in metadata.items():
+        if not isinstance(column, list) or len(column) != count:
+            raise InvalidPayload(f"The column {name!r} needs {count} entries, one for each message.")
+        check = _check_headers if name == "headers" else _check_name
+        for value in column:
+            if value is not None:
+                check(name, value)
+
+
+def _check_name(name, value):
+    if not isinstance(value, (str, bytes)) or not value:
+        raise InvalidPayload(f"A message's {name} is non-empty text or bytes, not {value!r:.40}.")
+    try:
+        size = len(value if isinstance(value, bytes) else value.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidPayload(f"A message's {name} is valid UTF-8: {error}.") from error
+    if size > MAX_KEY_BYTES:
+        raise InvalidPayload(f"A message's {name} has at most {MAX_KEY_BYTES} bytes, this one has {size}.")
+
+
+def _check_headers(_, headers):
+    if not isinstance(headers, dict) or len(headers) > MAX_HEADERS:
+        raise InvalidPayload(f"Headers are a map of at most {MAX_HEADERS} entries.")
+    for name, value in headers.items():
+        if not isinstance(name, str) or type(value) not in _SIMPLE:
+            raise InvalidPayload(f"Header {name!r:.40}: names are text; values text, bytes, numbers, booleans or nil.")
+    pack_payload(headers)

@@ -1,0 +1,162 @@
+"""Store: the contract of a durable log, and its laws.
+
+Whoever writes a store makes the contract tests (``tests/unit/test_store_contract.py``)
+pass; the broker relies on these laws and on nothing else.
+
+1. Offsets grow strictly with the order of appends, over all topics. Within a batch
+   they are ``first, first + 1, ...``; between batches there may be holes.
+2. An append is all or none. Its batches get their offsets in one transaction, next to
+   each other in the order given, and ``time`` never steps back, whatever the clock does.
+3. What the follower is told is on disk: committed and, under ``durability="sync"``, fsynced.
+4. The follower is told everything that is appended, once, in offset order, on the hub
+   that opened the store. A failed append is told as well, with its error.
+5. An offset that was given out is never given to another message, also not after a crash.
+6. An append that repeats a producer's sequence is not stored again: it is told with the
+   firsts of the original and ``duplicate`` set.
+7. Reading never waits for writing. ``append`` never waits at all; every other verb may
+   hold the calling greenlet, none holds the hub.
+8. A reader that finds messages trimmed away under it is told so, from the same snapshot
+   from which it got the messages.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+
+class Append:
+    """Batches that are to be appended together, and what became of them.
+
+    The caller sets ``batches`` (unsealed), optionally ``producer`` (1 to 64 bytes) with
+    ``sequence`` (0 <= n < 2**63, growing by at least one with each new request of that
+    producer), ``deadline`` (``time.monotonic()`` seconds: not run later than that), and
+    ``reply``, which the store passes through untouched. The store sets either ``firsts``
+    (the first offset of each batch; then the batches are sealed) or ``error``.
+    """
+
+    __slots__ = ("batches", "producer", "sequence", "deadline", "reply", "size",
+                 "firsts", "error", "duplicate")
+
+    def __init__(self, batches, reply=None, producer=None, sequence=None, deadline=None):
+        self.batches = batches
+        self.reply = reply
+        self.producer = producer
+        self.sequence = sequence
+        self.deadline = deadline
+        self.size = sum(batch.size for batch in batches)
+        self.firsts = None
+        self.error = None
+        self.duplicate = False
+
+
+class Gap(NamedTuple):
+    """Messages that a reader will not get: some in ``[first, next)``.
+
+    ``count`` is how many of them the reader had asked for, None where nobody knows.
+    ``why`` is one of ``retention``, ``drop``, ``drop_oldest``, ``conflate``, or a policy's own word.
+    """
+
+    first: int
+    next: int
+    count: "int | None"
+    why: str
+
+
+class Chunk(NamedTuple):
+    """What one read found: ``gap`` (or None) comes before ``batches``; go on at ``next``.
+
+    ``trims`` is the trim mark of the snapshot; hand it to the next read.
+    """
+
+    batches: list
+    next: int
+    gap: "Gap | None"
+    trims: int
+
+
+class Store(ABC):
+    """A durable log. ``epoch`` (32 hex digits) names it; it changes when the log is made anew."""
+
+    epoch: str
+
+    @abstractmethod
+    def follow(self, deliver):
+        """Tell ``deliver(appends)`` everything from now on (one follower; call before the first append).
+
+        *appends* is a non-empty list of finished :class:`Append`, in offset order.
+        ``deliver`` runs on the hub and must not wait or raise.
+        """
+
+    @abstractmethod
+    def append(self, append):
+        """Queue *append*; never wait. May be called from the opener's hub only.
+
+        Its outcome is told to the follower: StoreFull, DeadlineExceeded, SequenceTooOld,
+        LimitExceeded (too many topics) or StoreError. Raises StoreClosed after :meth:`close`.
+        """
+
+    @abstractmethod
+    def bounds(self):
+        """Return ``(first, next)``: the first offset that is kept, and the one that comes next."""
+
+    @abstractmethod
+    def trim_mark(self):
+        """Return the current trim mark: a number that grows with every trim."""
+
+    @abstractmethod
+    def read(self, cursor, wanted, next, max_messages, max_bytes, trims):
+        """Return a :class:`Chunk` of the messages in ``[cursor, next)`` whose topic is in *wanted*.
+
+        *wanted* is a :class:`~zstreampub.topics.PatternSet`. The batches are in offset order,
+        cut so that all their messages lie in the range and there are at most *max_messages*;
+        their bytes are at most *max_bytes*, but one message always comes if there is one.
+        ``chunk.next`` is where to go on: past everything that was looked at, so a chunk may be
+        empty and yet progress; it equals *cursor* only if nothing at or after *cursor* is stored.
+        If topics of *wanted* lost messages at or after *cursor* by trims later than the mark
+        *trims*, ``chunk.gap`` says so.
+        """
+
+    @abstractmethod
+    def get(self, offset):
+        """Return the one message at *offset* as a batch of one, or None."""
+
+    @abstractmethod
+    def last(self, topic, key=None):
+        """Return the newest message of *topic* (and *key*) as a batch of one, or None."""
+
+    @abstractmethod
+    def newest(self, wanted, next):
+        """Return the newest message below *next* of each wanted topic: batches of one, in offset order."""
+
+    @abstractmethod
+    def offset_at(self, time_us):
+        """Return the offset of the first message at or after *time_us* (microseconds); ``next`` if none."""
+
+    @abstractmethod
+    def offset_of_last(self, wanted, count):
+        """Return the offset from which on there are *count* wanted messages (all there are, if fewer)."""
+
+    @abstractmethod
+    def topics(self, wanted):
+        """Return a list of ``{"topic", "messages", "bytes", "next"}``, sorted by topic.
+
+        ``messages`` and ``bytes`` are what is kept, ``next`` is the offset after its newest message.
+        """
+
+    @abstractmethod
+    def trim(self, wanted, next):
+        """Remove the messages of *wanted* below *next*, whole batches only, in small steps.
+
+        Returns how many messages went. The first offset never steps back.
+        """
+
+    @abstractmethod
+    def stats(self):
+        """Return plain counters for the operator; the keys are documented in docs/operations.rst."""
+
+    @abstractmethod
+    def check(self):
+        """Read the whole store; raise StoreCorrupt at the first thing that is not as it must be."""
+
+    @abstractmethod
+    def close(self):
+        """Finish what is pending, then close. Calling it again does nothing."""

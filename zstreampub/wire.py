@@ -1,0 +1,95 @@
+"""zerorpc protocol v3 as pure functions: bytes <-> events. Nothing here touches a socket.
+
+An event is ``msgpack([header, name, args])`` in the last frame of a ROUTER/DEALER
+message; ``header`` has ``message_id``, ``v`` (3) and, in answers, ``response_to``.
+A channel is named by the ``message_id`` of the request that opened it.
+"""
+
+import msgpack
+
+from .errors import InvalidPayload, MalformedRequest
+
+OK, ERR, STREAM, STREAM_DONE = "OK", "ERR", "STREAM", "STREAM_DONE"
+HEARTBEAT, MORE = "_zpc_hb", "_zpc_more"
+
+MAX_ELEMENTS = 1 << 17      # of one array or map: msgpack sets the room aside before it has seen the elements
+MAX_ID_BYTES = 128
+
+pack = msgpack.Packer(use_bin_type=True).pack
+
+_LIMITS = dict(max_array_len=MAX_ELEMENTS, max_map_len=MAX_ELEMENTS)
+_NAMES = {name: pack(name) for name in (OK, ERR, STREAM, STREAM_DONE, HEARTBEAT, MORE)}
+_ANSWER_HEAD = b"\x93\x83" + pack("v") + b"\x03" + pack("message_id")
+_RESPONSE_TO = pack("response_to")
+_REQUEST_HEAD = b"\x93\x82" + pack("v") + b"\x03" + pack("message_id")
+
+
+def unpack_event(blob):
+    """Return ``(header, name, args)`` of a frame from the network.
+
+    Raises MalformedRequest; it carries ``reply_to``, the id under which the sender
+    waits for an answer, or None where the frame does not say.
+    """
+    try:
+        event = msgpack.unpackb(blob, **_LIMITS)
+    except Exception as error:      # msgpack raises ten kinds
+        raise _refuse(blob, error) from error
+    if type(event) is not list or len(event) != 3:
+        raise MalformedRequest("An event is [header, name, args].", reply_to=None)
+    header, name, _ = event
+    if type(header) is not dict:
+        raise MalformedRequest("The header of an event is a map.", reply_to=None)
+    if "response_to" in header:
+        if not _is_id(header["response_to"]):
+            raise MalformedRequest("response_to is text or bytes.", reply_to=None)
+        reply_to = None
+    else:
+        reply_to = header.get("message_id")
+        if not _is_id(reply_to):
+            raise MalformedRequest("The header of a request has a message_id, text or bytes.", reply_to=None)
+    if type(name) is not str:
+        raise MalformedRequest("The name of an event is text.", reply_to=reply_to)
+    return event
+
+
+def request(message_id, name, args):
+    """Return the bytes that open a channel named *message_id*; *args* is a list."""
+    return b"".join((_REQUEST_HEAD, pack(message_id), pack(name), pack(args)))
+
+
+def answer_head(channel_id, message_id, name):
+    """Return the bytes of an answer up to its args: made once for a stream, then used for every item."""
+    return b"".join((_ANSWER_HEAD, pack(message_id), _RESPONSE_TO, pack(channel_id), _NAMES[name]))
+
+
+def answer(channel_id, message_id, name, packed_args):
+    """Return the bytes of one answer on a channel."""
+    return answer_head(channel_id, message_id, name) + packed_args
+
+
+def error_args(name, message):
+    """Return the packed args of an ERR event. The third is the traceback: it never crosses the wire."""
+    return pack((name, message, None))
+
+
+def credit(args):
+    """Return how many items a ``_zpc_more`` event grants; nonsense grants nothing."""
+    try:
+        granted = args[0]
+    except (TypeError, IndexError, KeyError):
+        return 0
+    return granted if type(granted) is int and granted > 0 else 0
+
+
+def _is_id(value):
+    return isinstance(value, (bytes, str)) and 0 < len(value) <= MAX_ID_BYTES
+
+
+def _refuse(blob, error):
+    """Find out who waits for the answer to a request that breaks the rules inside its args."""
+    try:
+        header = msgpack.unpackb(blob, strict_map_key=False, **_LIMITS)[0]
+        reply_to = header["message_id"] if _is_id(header["message_id"]) and "response_to" not in header else None
+    except Exception:       # it is not msgpack at all: nobody to answer
+        return MalformedRequest(f"The frame is not msgpack: {error}.", reply_to=None)
+    return InvalidPayload(f"Map keys are text or bytes: {error}.", reply_to=reply_to)
