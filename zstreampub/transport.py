@@ -1,0 +1,122 @@
+"""One greenlet that drains one plain pyzmq ROUTER or DEALER socket.
+
+Rules: the socket's file descriptor is edge-triggered, so after every send and
+every receive somebody looks at ``EVENTS`` again, or the socket stalls. The drain
+gives way to other events every few milliseconds (``gevent.sleep(0)`` would not:
+it never polls). Nothing here knows what is in a frame.
+"""
+
+from time import perf_counter
+
+import gevent
+import zmq
+from gevent.event import Event
+
+_SEND = zmq.NOBLOCK
+_SEND_MORE = zmq.NOBLOCK | zmq.SNDMORE
+_ZERO_COPY = 64 * 1024      # above this, handing the bytes over is cheaper than copying them
+_TURN_S = 0.002             # how long one turn of the drain may hold the hub
+_TURN_FRAMES = 32           # how often it looks at the clock
+_SAFETY_S = 1.0             # a lost edge costs at most this; none was seen
+
+
+class PeerGone(Exception):
+    """The peer of a ROUTER has disconnected (EHOSTUNREACH)."""
+
+
+class Transport:
+    """Sends and receives ``[peer,] b"", blob`` messages on *socket*, which it owns from now on.
+
+    ``receive(peer, blob)`` is called for each message, in the drain greenlet; it must
+    not wait. *peer* is the ROUTER's identity of the sender, None on a DEALER; *blob* is
+    a memoryview. Messages of another shape are counted in ``malformed`` and dropped.
+    """
+
+    def __init__(self, socket, receive):
+        self.malformed = 0
+        self._socket = socket
+        self._receive = receive
+        self._is_router = socket.socket_type == zmq.ROUTER
+        self._readable = Event()
+        self._looking = False
+        self._loop = gevent.get_hub().loop
+        self._watcher = self._loop.io(socket.getsockopt(zmq.FD), 1)
+        self._watcher.start(self._readable.set)
+        self._drain_task = gevent.spawn(self._drain)
+
+    def send(self, peer, blob):
+        """Send *blob* now and return True; return False if the pipe to *peer* is full.
+
+        Never waits. Raises PeerGone if a ROUTER's peer has left.
+        """
+        socket = self._socket
+        try:
+            if peer is not None:
+                socket.send(peer, _SEND_MORE)
+            socket.send(b"", _SEND_MORE)
+            socket.send(blob, _SEND, len(blob) < _ZERO_COPY)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:
+                raise PeerGone from None
+            raise
+        finally:
+            self._look_again()
+        return True
+
+    def link(self, callback):
+        """Call *callback* if the drain ends; it does so by :meth:`close` or by a bug in ``receive``."""
+        self._drain_task.link(callback)
+
+    def close(self):
+        """Stop draining and close the socket; what was not sent yet is dropped."""
+        self._watcher.stop()
+        self._watcher.close()
+        self._drain_task.kill(block=False)
+        self._socket.close(linger=0)
+
+    def _look_again(self):
+        if not self._looking:
+            self._looking = True
+            self._loop.run_callback(self._look)
+
+    def _look(self):
+        self._looking = False
+        if not self._socket.closed and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self._readable.set()
+
+    def _drain(self):
+        while True:
+            self._readable.clear()
+            while self._drain_turn():
+                gevent.idle(2)      # polls, unlike sleep(0); the highest priority never starves
+            self._readable.wait(_SAFETY_S)
+
+    def _drain_turn(self):
+        """Receive until the socket is empty (return False) or the turn is over (return True)."""
+        ends = perf_counter() + _TURN_S
+        while perf_counter() < ends:
+            for _ in range(_TURN_FRAMES):
+                try:
+                    peer, blob = self._recv()
+                except zmq.Again:
+                    return False
+                if blob is None:
+                    self.malformed += 1
+                else:
+                    self._receive(peer, blob)
+        return True
+
+    def _recv(self):
+        recv = self._socket.recv
+        peer = recv(_SEND) if self._is_router else None
+        frame = recv(_SEND, False)
+        if not frame.more:
+            return peer, None
+        empty, frame = frame, recv(_SEND, False)
+        if not frame.more and not len(empty):
+            return peer, frame.buffer
+        while frame.more:
+            frame = recv(_SEND, False)
+        return peer, None
