@@ -13,11 +13,12 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 
 # Lowest first. "name" is zstreampub/name.py, "name/" is the folder with all in it.
-GROUND = [{"errors", "stats"}, {"topics", "wire"}, {"message"}]     # what server and client share
+GROUND = [{"errors", "stats", "version"}, {"topics", "wire"}, {"message"}]     # what server and client share
 FLOORS = [
     *GROUND,
     {"settings", "store", "policy", "transport"},
-    {"stores/", "queue", "subscription"},
+    {"stores/", "queue", "feed", "requests"},
+    {"subscription"},
     {"broker"},
     {"consumers"},
     {"service", "lane"},
