@@ -17,11 +17,11 @@ GROUND = [{"errors", "stats", "version"}, {"topics", "wire"}, {"message"}]     #
 FLOORS = [
     *GROUND,
     {"settings", "store", "policy", "transport"},
-    {"stores/", "queue", "feed", "requests"},
+    {"stores/", "queue", "feed", "requests", "channels"},
     {"subscription"},
     {"broker"},
     {"consumers"},
-    {"service", "lane"},
+    {"service", "methods", "lane"},
     {"server"},
     {"cli/"},
     {"__init__"},       # the roof: the public names
@@ -33,8 +33,8 @@ TOWER_VISITORS = {"cli/", "__init__"}
 # A dependency is imported only by the files behind its door.
 DOORS = {
     "lmdb": {"stores/"},
-    "zerorpc": {"service", "lane", "server"},
-    "zmq": {"transport", "lane", "server", "client/connection"},
+    "zerorpc": {"service", "methods", "server"},
+    "zmq": {"transport", "server", "client/connection"},
     "click": {"cli/"},
     "rich": {"cli/"},
 }

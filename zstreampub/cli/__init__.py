@@ -1,0 +1,27 @@
+"""The ``zstreampub`` command: one file for each subcommand."""
+
+import click
+
+from ..version import __version__
+from . import exits
+from .publish import publish
+from .serve import serve
+from .stats import stats
+from .subscribe import subscribe
+from .subscriptions import subscriptions
+from .topics import topics
+
+
+@click.group(cls=exits.Program, epilog=exits.HELP, context_settings={"max_content_width": 110})
+@click.version_option(__version__, prog_name="zstreampub", message="%(prog)s %(version)s")
+def main():
+    """Durable publish-subscribe for zerorpc services.
+
+    Every flag can be set in the environment (ZSTREAMPUB_ADDRESS=..., the names are in
+    each command's --help) and in a TOML file (--config FILE), for all commands at the
+    top, for one in a table such as [serve].
+    """
+
+
+for _command in (serve, publish, subscribe, topics, subscriptions, stats):
+    main.add_command(_command)

@@ -1,0 +1,116 @@
+"""How commands and their flags are declared: each flag is also an environment variable and a key of the file.
+
+The variable is ZSTREAMPUB_ and the name of the flag's value, without the name of the
+command: ZSTREAMPUB_ADDRESS serves all of them. ``--help`` shows it at every flag.
+"""
+
+from contextlib import contextmanager
+from dataclasses import fields
+
+import click
+
+from ..errors import InvalidOption
+from ..settings import Settings
+from . import config, units
+
+PREFIX = "ZSTREAMPUB"
+DEFAULT_ADDRESS = "tcp://127.0.0.1:4242"
+
+
+class Parsed(click.ParamType):
+    """A value that *parse* makes of text; its ValueError becomes the message."""
+
+    def __init__(self, name, parse):
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            return value
+        try:
+            return self._parse(str(value))
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+BYTES = Parsed("bytes", units.parse_bytes)
+SECONDS = Parsed("seconds", units.parse_seconds)
+
+
+def command(example):
+    """Return a decorator as ``click.command``; *example* is shown below the help."""
+    def decorate(function):
+        made = click.command(
+            epilog=f"\b\nExample:\n{example}",
+            context_settings={"auto_envvar_prefix": PREFIX, "show_default": True, "max_content_width": 110},
+        )(config_option(function))
+        return made
+    return decorate
+
+
+def option(*names, **extra):
+    """Return a decorator as ``click.option``, with the environment variable in the help."""
+    return click.option(*names, show_envvar=True, **extra)
+
+
+def config_option(function):
+    return option("--config", metavar="FILE", callback=config.load, is_eager=True, expose_value=False,
+                  help="TOML file with settings; a key is a variable's name below, in lower case, "
+                       "without ZSTREAMPUB_.")(function)
+
+
+def client_options(function):
+    """Add what every command that talks to a server takes."""
+    function = option("--timeout-s", type=SECONDS, default=10.0, metavar="SECONDS",
+                      help="Longest to wait for the server's answer.")(function)
+    return option("--address", default=DEFAULT_ADDRESS, metavar="tcp://HOST:PORT", help="The server.")(function)
+
+
+@contextmanager
+def connected(address, timeout_s):
+    """Give a :class:`zstreampub.client.Client` that is closed afterwards."""
+    from ..client import Client  # gevent and pyzmq take a while to load; --help should not
+
+    client = Client(address, timeout_s=timeout_s)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def settings_options(function):
+    """Add a flag for each field of :class:`Settings`, and ``--retain``."""
+    for one in reversed(fields(Settings)):
+        if one.name == "retention":
+            decorate = option("--retain", multiple=True, type=Parsed("rule", units.parse_retention),
+                              metavar="PATTERN:LIMIT=VALUE,...",
+                              help="Keep at most that much of the topics that match; the first rule that matches a "
+                                   "topic counts. Limits: age=7d, bytes=2G, messages=1000000. Repeatable.")
+        else:
+            decorate = option(f"--{one.name.replace('_', '-')}", default=one.default, type=_type_of(one),
+                              help=_sentence(one.metadata["text"]))
+        function = decorate(function)
+    return function
+
+
+def settings_of(values):
+    """Take the settings out of a command's *values* and return them as :class:`Settings`."""
+    chosen = {one.name: values.pop(one.name) for one in fields(Settings) if one.name != "retention"}
+    try:
+        return Settings(retention=tuple(values.pop("retain")), **chosen)
+    except InvalidOption as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _type_of(one):
+    if one.name.endswith("_bytes"):
+        return BYTES
+    if one.name.endswith("_s"):
+        return SECONDS
+    if one.name == "durability":
+        return click.Choice(["sync", "relaxed"])
+    return type(one.default)
+
+
+def _sentence(text):
+    return f"{text[0].upper()}{text[1:]}."

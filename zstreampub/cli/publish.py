@@ -1,0 +1,208 @@
+"""``zstreampub publish``: one message, or every line of files and pipes."""
+
+import json
+import sys
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import click
+
+from ..errors import InvalidTopic, ZStreamPubError
+from ..topics import check_topic
+from . import exits
+from .options import client_options, command, connected, option
+from .screen import Out, note
+from .source import Source
+from .template import Template, field_of
+
+_GOODBYE_S = 2.0    # after ctrl-C: how long the answers to what was sent are waited for
+
+
+@command("  zstreampub publish orders.eu.new 'two of them'\n"
+         "  zstreampub publish --json 'flights.{origin}.{destination}' --key origin flights.jsonl.gz\n"
+         "  tail -f access.log | zstreampub publish --lines web.access")
+@click.argument("arguments", nargs=-1, metavar="[TOPIC PAYLOAD | FILE...]")
+@option("--lines", "lines_topic", metavar="TOPIC", help="Publish each line of the FILEs under TOPIC, as text.")
+@option("--json", "json_topic", metavar="TEMPLATE",
+        help="Publish each line of the FILEs, a JSON value, under a topic with {field} or {outer.inner} in it.")
+@option("--json-payload", is_flag=True, help="PAYLOAD (or each line of --lines) is JSON.")
+@option("--bytes", "bytes_payload", is_flag=True, help="PAYLOAD (or each line of --lines) is bytes, not text.")
+@option("--key", metavar="KEY", help="Key of the message; with --json the field that holds it.")
+@option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header of every message; repeatable.")
+@option("--batch", type=click.IntRange(1, 1_000_000), default=4096, metavar="N",
+        help="At most N lines wait for the server's answer.")
+@option("--keep-going/--stop", default=True, help="After a line that cannot be published: skip it, or end there.")
+@client_options
+def publish(arguments, lines_topic, json_topic, address, timeout_s, **values):
+    """Publish one message, or with --lines or --json every line of FILEs.
+
+    Without a FILE, or where it is -, lines come from stdin; gzip is recognised by its
+    content. The offset of a single message goes to stdout when it is on disk. A line that
+    cannot be published is named with its number, and the exit code is 1.
+    """
+    headers = _parse_headers(values["headers"])
+    if values["json_payload"] and values["bytes_payload"]:
+        raise click.UsageError("--json-payload and --bytes exclude each other.")
+    if lines_topic and json_topic:
+        raise click.UsageError("--lines and --json exclude each other.")
+    if lines_topic or json_topic:
+        entries = _json_entries if json_topic else _line_entries
+        entry_of = entries(json_topic or lines_topic, values, headers)
+        return _publish_lines(arguments, entry_of, values, address, timeout_s)
+    if len(arguments) != 2:
+        raise click.UsageError("Give TOPIC and PAYLOAD, or --lines TOPIC or --json TEMPLATE and any FILEs.")
+    topic, text = arguments
+    return _publish_one(topic, text, values, headers, address, timeout_s)
+
+
+def _publish_one(topic, text, values, headers, address, timeout_s):
+    try:
+        payload = _payload(sys.stdin.buffer.read() if text == "-" else text.encode(errors="surrogateescape"), values)
+    except ValueError as error:
+        raise click.UsageError(f"PAYLOAD: {error}.") from error
+    with connected(address, timeout_s) as client:
+        offset = client.publish(topic, payload, headers=headers, key=values["key"])
+    out = Out()
+    out.write(str(offset))
+    out.flush()
+
+
+def _publish_lines(paths, entry_of, values, address, timeout_s):
+    from .pump import Account, Pump  # loads gevent
+
+    with ExitStack() as stack:
+        sources = [_open(path, stack) for path in paths or ["-"]]
+        client = stack.enter_context(connected(address, timeout_s))
+        producer = stack.enter_context(client.producer())
+        tick = stack.enter_context(_progress(sources))
+        account = Account(note)
+        pump = Pump(producer, account, values["batch"], stop=not values["keep_going"])
+        try:
+            pump.run(_entries(sources, entry_of, tick, account))
+        except KeyboardInterrupt:
+            pump.finish(_GOODBYE_S)
+            raise
+        except ZStreamPubError:
+            pump.finish(_GOODBYE_S)
+            raise
+        finally:
+            tick(None)
+            note(account.summary())
+    return exits.REFUSED if account.skipped else exits.OK
+
+
+def _entries(sources, entry_of, tick, account):
+    """Yield ``(place, make)`` for each line; a file that cannot be read to its end counts as one bad line."""
+    for source in sources:
+        number = 0
+        try:
+            for lines in source.lines():
+                for line in lines:
+                    number += 1
+                    make = entry_of(line)
+                    if make is not None:
+                        yield f"{source.name}:{number}", make
+                tick(account)
+        except (ValueError, OSError) as error:
+            yield f"{source.name}:{number + 1}", partial(_fail, error)
+
+
+def _line_entries(topic, values, headers):
+    try:
+        check_topic(topic)
+    except InvalidTopic as error:
+        raise click.UsageError(f"--lines: {error}") from error
+    return lambda line: lambda: (topic, _payload(line, values), values["key"], headers)
+
+
+def _json_entries(template, values, headers):
+    try:
+        topic = Template(template)
+    except ValueError as error:
+        raise click.UsageError(f"--json: {error}") from error
+    key = values["key"]
+
+    def make(line):
+        value = _parse_json(line)
+        return topic.fill(value), value, _key_of(value, key), headers
+
+    return lambda line: partial(make, line) if line.strip() else None
+
+
+def _key_of(value, field):
+    if field is None:
+        return None
+    found = field_of(value, field)
+    if found is None or found == "":
+        return None
+    if isinstance(found, (dict, list, bool)):
+        raise ValueError(f"field {field!r} is no text or number, so it cannot be the key")
+    return str(found)
+
+
+def _payload(raw, values):
+    if values["bytes_payload"]:
+        return raw
+    if values["json_payload"]:
+        return _parse_json(raw)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 ({error.reason} at byte {error.start}); --bytes takes it as it is") from None
+
+
+def _parse_json(raw):
+    try:
+        return json.loads(raw)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8: {error.reason} at byte {error.start}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"no JSON: {error}") from None
+
+
+def _parse_headers(pairs):
+    headers = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"--header is NAME=VALUE, not {pair!r}.")
+        headers[name] = value
+    return headers or None
+
+
+def _open(path, stack):
+    try:
+        source = Source(path)
+    except OSError as error:
+        raise click.UsageError(f"{path}: {error.strerror}.") from error
+    stack.callback(source.close)
+    return source
+
+
+def _fail(error):
+    raise ValueError(str(error))
+
+
+@contextmanager
+def _progress(sources):
+    """Give ``tick(account)``, which moves a bar on stderr where that is a terminal; ``tick(None)`` removes it."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    sizes = [source.size for source in sources]
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
+                   console=Console(stderr=True), transient=True)
+    task = bar.add_task("publishing", total=None if None in sizes else sum(sizes))
+
+    def tick(account):
+        if account is None:
+            bar.stop()
+        else:
+            bar.update(task, completed=sum(source.taken for source in sources),
+                       description=f"{account.published:,} messages")
+
+    with bar:
+        yield tick

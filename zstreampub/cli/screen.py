@@ -1,0 +1,113 @@
+"""Where output goes: stdout without ever holding the hub, tables, and notes for people on stderr.
+
+A pager that is not read for an hour must not stop the heartbeats, so a write to a
+pipe or terminal waits for room the gevent way, and in pieces that a pipe with any
+room takes whole.
+"""
+
+import errno
+import os
+import select
+import stat
+import sys
+
+from .encode import safe, to_json
+from .exits import ReaderGone
+
+_PIECE = select.PIPE_BUF
+
+
+class Out:
+    """Bytes to stdout. ``write`` collects, ``flush`` sends; raises ReaderGone when nobody reads any more."""
+
+    def __init__(self, fd=None):
+        self._fd = sys.stdout.fileno() if fd is None else fd
+        self._may_block = not stat.S_ISREG(os.fstat(self._fd).st_mode)
+        self._parts = []
+        self.is_terminal = os.isatty(self._fd)
+
+    def write(self, line):
+        self._parts.append(line if isinstance(line, bytes) else line.encode(errors="backslashreplace"))
+        self._parts.append(b"\n")
+
+    def flush(self):
+        rest = memoryview(b"".join(self._parts))
+        self._parts.clear()
+        while rest:
+            rest = rest[self._send(rest[:_PIECE] if self._may_block else rest):]
+
+    def _send(self, piece):
+        from gevent.socket import wait_write
+        try:
+            if self._may_block:
+                wait_write(self._fd)
+            return os.write(self._fd, piece)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno in (errno.EPIPE, errno.ECONNRESET):
+                raise ReaderGone from None
+            raise
+
+
+def wants_colour(terminal):
+    """Tell whether people see stdout, and on something that shows colours (rich knows NO_COLOR and TERM)."""
+    if not terminal:
+        return False
+    from rich.console import Console
+    console = Console()
+    return console.is_terminal and not console.no_color and console.color_system is not None
+
+
+def note(text):
+    """Say *text* to people on stderr."""
+    sys.stderr.write(f"zstreampub: {text}\n")
+    sys.stderr.flush()
+
+
+def show_rows(rows, columns, as_json, empty):
+    """Show maps as a table to people, as JSON lines to programs.
+
+    *columns* come first and in this order; what else the rows have follows.
+    """
+    out = Out()
+    if as_json or not out.is_terminal:
+        for row in rows:
+            out.write(to_json(row))
+        out.flush()
+    elif not rows:
+        note(empty)
+    else:
+        _print_table(rows, [*columns, *sorted({name for row in rows for name in row} - set(columns))])
+
+
+def _print_table(rows, columns):
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, justify="right" if _is_number(rows[0].get(name)) else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell(row.get(name))) for name in columns))
+    Console().print(table)
+
+
+def cell(value):
+    """Return *value* as a person reads it in a table."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.3f}".rstrip("0").rstrip(".")
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(safe, value))
+    return safe(value)
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
