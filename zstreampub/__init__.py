@@ -1,1 +1,29 @@
-"""Durable publish-subscribe for zerorpc services."""
+"""zstreampub: durable publish-subscribe for zerorpc services, on gevent and LMDB.
+
+``Broker`` is the log with its subscriptions, in any gevent program. ``Service`` and ``Server``
+put it on the wire for every zerorpc client; ``Client`` is ours. Importing this loads
+none of them: each is loaded when it is first used.
+"""
+
+from importlib import import_module
+
+from .errors import GapError, ZStreamPubError
+from .message import Batch, Message, Undecodable
+from .version import __version__
+
+_HOMES = {
+    "Broker": "broker", "Client": "client", "Gap": "store", "Policy": "policy", "Retention": "settings",
+    "Server": "server", "Service": "service", "Settings": "settings", "serve": "server",
+}
+
+__all__ = ["Batch", "GapError", "Message", "Undecodable", "ZStreamPubError", "__version__", *_HOMES]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'zstreampub' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__():
+    return __all__

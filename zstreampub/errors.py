@@ -133,6 +133,10 @@ class StoreClosed(StoreError):
     """The store or broker is closed."""
 
 
+class BindError(ZStreamPubError):
+    """The server cannot listen on its endpoint."""
+
+
 # --- the network ------------------------------------------------------------------
 
 class ConnectionLost(ZStreamPubError):

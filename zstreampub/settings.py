@@ -34,7 +34,7 @@ class Settings:
     max_queue_messages: int = _setting(1_000_000, "most messages that a subscription may ask for", 1)
     max_queue_bytes: int = _setting(64 * MIB, "most bytes that a subscription may ask for", 1)
     policy: str = _setting("spill", "what a full queue does, where the subscription does not say")
-    block_timeout_s: float = _setting(5.0, "longest that 'block' holds a publisher, where the subscription does not say")
+    block_timeout_s: float = _setting(5.0, "'block' holds a publisher this long, where the subscription does not say")
     max_block_timeout_s: float = _setting(60.0, "longest block_timeout_s that a subscription may ask for")
     keepalive_s: float = _setting(10.0, "a silent subscription is sent a keepalive this often", 0.01)
 

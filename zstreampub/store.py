@@ -20,6 +20,7 @@ pass; the broker relies on these laws and on nothing else.
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -48,7 +49,8 @@ class Append:
         self.duplicate = False
 
 
-class Gap(NamedTuple):
+@dataclass(frozen=True)
+class Gap:
     """Messages that a reader will not get: some in ``[first, next)``.
 
     ``count`` is how many of them the reader had asked for, None where nobody knows.
@@ -59,6 +61,13 @@ class Gap(NamedTuple):
     next: int
     count: "int | None"
     why: str
+
+    def joined(self, other):
+        """Return one gap that covers this one and *other* (or None), for the reason of this one."""
+        if other is None:
+            return self
+        count = None if self.count is None or other.count is None else self.count + other.count
+        return Gap(min(self.first, other.first), max(self.next, other.next), count, self.why)
 
 
 class Chunk(NamedTuple):
@@ -110,7 +119,7 @@ class Store(ABC):
         cut so that all their messages lie in the range and there are at most *max_messages*;
         their bytes are at most *max_bytes*, but one message always comes if there is one.
         ``chunk.next`` is where to go on: past everything that was looked at, so a chunk may be
-        empty and yet progress; it equals *cursor* only if nothing at or after *cursor* is stored.
+        empty and yet progress. Where the end of the log was reached, it is that end (or *next*).
         If topics of *wanted* lost messages at or after *cursor* by trims later than the mark
         *trims*, ``chunk.gap`` says so.
         """

@@ -39,6 +39,7 @@ class Transport:
         self._is_router = socket.socket_type == zmq.ROUTER
         self._readable = Event()
         self._looking = False
+        self._closed = False
         self._loop = gevent.get_hub().loop
         self._watcher = self._loop.io(socket.getsockopt(zmq.FD), 1)
         self._watcher.start(self._readable.set)
@@ -65,16 +66,30 @@ class Transport:
             self._look_again()
         return True
 
+    def has_unread(self):
+        """Tell whether something was received that has not been handed out yet."""
+        if not self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            return False
+        self._readable.set()
+        return True
+
     def link(self, callback):
         """Call *callback* if the drain ends; it does so by :meth:`close` or by a bug in ``receive``."""
         self._drain_task.link(callback)
 
-    def close(self):
-        """Stop draining and close the socket; what was not sent yet is dropped."""
+    def close(self, linger_ms=0):
+        """Stop draining and close the socket; what cannot be sent within *linger_ms* is dropped."""
+        self._closed = True     # the drain may be about to run once more before it is killed
         self._watcher.stop()
         self._watcher.close()
         self._drain_task.kill(block=False)
-        self._socket.close(linger=0)
+        self._socket.close(linger=linger_ms)
+
+    def abandon(self):
+        """Let go of the socket without touching it: in the child of a fork it is still the parent's."""
+        self._closed = True
+        self._watcher.stop()
+        self._drain_task.kill(block=False)
 
     def _look_again(self):
         if not self._looking:
@@ -83,7 +98,7 @@ class Transport:
 
     def _look(self):
         self._looking = False
-        if not self._socket.closed and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        if not self._closed and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
             self._readable.set()
 
     def _drain(self):
@@ -98,6 +113,8 @@ class Transport:
         ends = perf_counter() + _TURN_S
         while perf_counter() < ends:
             for _ in range(_TURN_FRAMES):
+                if self._closed:
+                    return False
                 try:
                     peer, blob = self._recv()
                 except zmq.Again:

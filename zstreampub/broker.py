@@ -1,0 +1,431 @@
+"""The broker: publish, subscribe, deliver. The same object with and without a socket.
+
+``deliver`` is fed by what the store made durable, never by publish itself; it runs on the
+hub, in offset order, and never waits. A publisher only queues and waits for its answer:
+whatever happens to it, commit and fan-out stay together.
+"""
+
+import logging
+import time
+from collections import deque
+from uuid import uuid4
+
+import gevent
+from gevent.event import AsyncResult, Event
+
+from .errors import (
+    BatchTooLarge,
+    EpochMismatch,
+    InternalError,
+    InvalidOption,
+    LimitExceeded,
+    OffsetOutOfRange,
+    RequestTimeout,
+    ServerDraining,
+    StoreClosed,
+    StoreError,
+    Unsubscribed,
+    ZStreamPubError,
+)
+from .message import Batch, check_message_size
+from .policy import BUILT_IN, find_policy
+from .settings import Settings
+from .stats import Histogram
+from .store import Append
+from .subscription import Subscription
+from .topics import PatternSet, PatternTree
+
+logger = logging.getLogger(__name__)
+
+_TAIL_BYTES = 4 << 20       # of the newest batches, kept for readers that are only just behind
+_ROUTES = 8192              # topics whose subscriptions are remembered
+
+
+class Broker:
+    """Publishes into *store* and fans out what it made durable.
+
+    ``policies`` are Policy classes that subscribers may ask for besides the built-in ones.
+    """
+
+    def __init__(self, store, settings=None, policies=()):
+        self.store = store
+        self.settings = settings or Settings()
+        self.epoch = store.epoch
+        self.next = store.bounds()[1]       # everything below was delivered
+        self.policies = {**BUILT_IN, **{policy.name: policy for policy in policies}}
+        self.subscriptions = {}
+        self.pending_bytes = 0
+        self.failed = None                  # why the store died, if it did
+        self.on_failed = _ignore
+        self.server_stats = dict            # a server puts its counters here
+        self.published = self.refused = self.offered = 0
+        self.deliver_us = Histogram()
+        self._draining = False
+        self._patterns = PatternTree()
+        self._routes = {}
+        self._bounded = {}
+        self._tail = deque()
+        self._tail_first = self.next
+        self._tail_bytes = 0
+        self._idle = Event()
+        self._idle.set()
+        store.follow(self._deliver)
+
+    @classmethod
+    def open(cls, url="lmdb:zstreampub-data", settings=None, policies=()):
+        """Open the store at *url* (``lmdb:DIR`` or ``memory:``) and return its broker."""
+        from .stores import open_store  # lmdb is loaded only by who opens a store
+        settings = settings or Settings()
+        return cls(open_store(url, settings), settings, policies)
+
+    # --- publishing ------------------------------------------------------------------------
+
+    def publish(self, topic, payload, *, headers=None, key=None, id=None, timeout_s=None):
+        """Store one message and return its offset; it is on disk then.
+
+        Raises InvalidTopic, InvalidPayload, MessageTooLarge, LimitExceeded, StoreFull,
+        RequestTimeout (after *timeout_s*; the message may be stored all the same).
+        """
+        columns = [None if value is None else [value] for value in (key, id, headers)]
+        return self.append_and_wait(Append([self.pack(topic, [payload], *columns)]), timeout_s)[0]
+
+    def publish_many(self, topic, payloads, *, headers=None, keys=None, ids=None, timeout_s=None):
+        """Store all of *payloads* or none; return ``(first, next)``. Raises like :meth:`publish`."""
+        batch = self.pack(topic, payloads, keys, ids, headers)
+        first = self.append_and_wait(Append([batch]), timeout_s)[0]
+        return first, first + batch.count
+
+    def pack(self, topic, payloads, keys=None, ids=None, headers=None):
+        """Return *payloads* as a batch that keeps this broker's limits. *headers*: a map for all, or a list."""
+        limits = self.settings
+        if not isinstance(payloads, (list, tuple)) or not 0 < len(payloads) <= limits.max_batch_messages:
+            raise BatchTooLarge(f"publish_many takes a list of 1 to {limits.max_batch_messages} payloads.",
+                                limit=limits.max_batch_messages)
+        if isinstance(headers, dict):
+            headers = [headers] * len(payloads)
+        batch = Batch.of(topic, payloads, keys, ids, headers)
+        if batch.size > limits.max_message_bytes:       # else no single payload can be over it
+            check_message_size(max(map(len, batch.raw_payloads)), limits.max_message_bytes)
+        return batch
+
+    def append_and_wait(self, append, timeout_s=None):
+        """Store *append* and return the first offset of each of its batches, or raise its error."""
+        answer = AsyncResult()
+        append.reply = answer.set
+        self.append(append)
+        try:
+            answer.get(timeout=timeout_s)
+        except gevent.Timeout:
+            raise RequestTimeout(f"No answer from the store within {timeout_s} s. The message may or may not be "
+                                 "stored; publish it again with the same producer and sequence.") from None
+        if append.error is not None:
+            raise append.error
+        return append.firsts
+
+    def append(self, append):
+        """Queue *append*; its ``reply(append)`` is called on the hub when it is done. Never waits."""
+        if self._draining:
+            raise ServerDraining("The server is shutting down and takes no more messages. Try again on the next one.")
+        if self.failed is not None:
+            raise self.failed
+        self._check_limits(append)
+        self.pending_bytes += append.size
+        self._idle.clear()
+        self.store.append(append)
+
+    def _check_limits(self, append):
+        limits = self.settings
+        for batch in append.batches:
+            if batch.size > limits.max_batch_bytes:
+                raise BatchTooLarge(f"A batch has at most {limits.max_batch_bytes} bytes, this one has {batch.size}.",
+                                    size=batch.size, limit=limits.max_batch_bytes)
+        if self.pending_bytes + append.size > max(limits.max_pending_bytes, append.size):
+            self.refused += 1
+            raise LimitExceeded(f"{self.pending_bytes} bytes wait for the disk already (max_pending_bytes is "
+                                f"{limits.max_pending_bytes}). Publish more slowly, or wait for answers.",
+                                limit=limits.max_pending_bytes)
+
+    # --- delivering --------------------------------------------------------------------------
+
+    def _deliver(self, appends):
+        """Fan out what the store made durable, then answer the publishers (the store calls this)."""
+        began = time.perf_counter()
+        try:
+            for append in appends:
+                self.pending_bytes -= append.size
+                if append.error is not None:
+                    self._refuse(append)
+                elif append.duplicate:
+                    append.reply(append)
+                else:
+                    self._fan_out(append)
+            for subscription in tuple(self._bounded.values()):
+                subscription.reach(self.next)
+        except Exception as error:      # a bug of ours: nothing may be delivered out of order after it
+            self._fail(self.report(error))
+        if not self.pending_bytes:
+            self._idle.set()
+        self.deliver_us.add((time.perf_counter() - began) * 1e6)
+
+    def _fan_out(self, append):
+        holders = {}
+        for batch in append.batches:
+            self._remember(batch)
+            self.next = batch.next
+            self.published += batch.count
+            for subscription in self._route(batch.topic):
+                if subscription.offer(batch):
+                    holders[subscription] = batch.next
+                self.offered += batch.count
+        if holders:
+            self._hold(append, holders)
+        else:
+            append.reply(append)
+
+    def _hold(self, append, holders):
+        waiting = len(holders)
+
+        def release():
+            nonlocal waiting
+            waiting -= 1
+            if not waiting:
+                append.reply(append)
+
+        for subscription, offset in holders.items():
+            subscription.hold(offset, release)
+
+    def _refuse(self, append):
+        self.refused += 1
+        if type(append.error) is StoreError:    # the writer is dead; a full store is a subclass
+            self._fail(append.error)
+        append.reply(append)
+
+    def _fail(self, error):
+        if self.failed is None:
+            self.failed = error
+            self.on_failed(error)
+
+    def _route(self, topic):
+        route = self._routes.get(topic)
+        if route is None:
+            if len(self._routes) >= _ROUTES:
+                self._routes.clear()
+            route = self._routes[topic] = self._patterns.match(topic)
+        return route
+
+    def _remember(self, batch):
+        tail = self._tail
+        tail.append(batch)
+        self._tail_bytes += batch.size
+        while self._tail_bytes > _TAIL_BYTES:
+            old = tail.popleft()
+            self._tail_bytes -= old.size
+            self._tail_first = old.next
+
+    def tail_from(self, cursor):
+        """Return the batches from *cursor* on if they are all in memory still, else None."""
+        if cursor < self._tail_first:
+            return None
+        if cursor >= self.next:
+            return ()
+        found = []
+        for batch in reversed(self._tail):
+            if batch.next <= cursor:
+                break
+            found.append(batch)
+        return reversed(found)
+
+    # --- subscribing ---------------------------------------------------------------------------
+
+    def subscribe(self, patterns=">", *, start="new", until=None, epoch=None, policy=None, max_messages=None,
+                  max_bytes=None, block_timeout_s=None, name=None):
+        """Return a :class:`Subscription` to *patterns* (text or a list of texts).
+
+        *start*: ``"new"``, ``"earliest"``, an offset, ``{"time": seconds}``, ``{"last": n}`` or
+        ``"last"``; *until*: an offset or ``"end"``. Raises InvalidTopic, InvalidOption,
+        OffsetOutOfRange, EpochMismatch, LimitExceeded.
+        """
+        if self._draining:
+            raise ServerDraining("The server is shutting down; subscribe to the next one.", resume=self.next)
+        wanted = self._check_patterns(patterns)
+        limits = self.settings
+        self._check_count()
+        bounds = dict(
+            max_messages=_within("max_messages", max_messages, limits.queue_messages, 1, limits.max_queue_messages),
+            max_bytes=_within("max_bytes", max_bytes, limits.queue_bytes, 1, limits.max_queue_bytes),
+            block_timeout_s=_within("block_timeout_s", block_timeout_s, limits.block_timeout_s, 0,
+                                    limits.max_block_timeout_s, float))
+        policy = find_policy(policy or limits.policy, self.policies)
+        if epoch is not None and epoch != self.epoch:
+            raise EpochMismatch(f"This log is {self.epoch}, not {epoch!r}: it was made anew or restored. "
+                                "Its offsets mean other messages; start from 'earliest' or 'new'.", epoch=self.epoch)
+        where = self._find_start(start, wanted)
+        until = self._find_until(until)
+        subscription = Subscription(self, uuid4().hex, wanted, policy, until=until, name=name, **bounds, **where)
+        self._check_count()     # finding the start may have taken a while
+        return self._add(subscription)
+
+    def unsubscribe(self, id):
+        """End the subscription called *id*; return whether there was one."""
+        subscription = self.subscriptions.get(id)
+        if subscription is None:
+            return False
+        subscription.end(Unsubscribed("Somebody called unsubscribe with this subscription's id."))
+        return True
+
+    def remove(self, subscription):
+        """Forget *subscription* (it calls this as it ends)."""
+        if self.subscriptions.pop(subscription.id, None) is None:
+            return
+        self._bounded.pop(subscription.id, None)
+        for pattern in set(subscription.wanted.patterns):
+            self._patterns.remove(pattern, subscription)
+        self._routes.clear()
+
+    def _add(self, subscription):
+        self.subscriptions[subscription.id] = subscription
+        for pattern in set(subscription.wanted.patterns):
+            self._patterns.add(pattern, subscription)
+        self._routes.clear()
+        if subscription.until < 1 << 62:
+            self._bounded[subscription.id] = subscription
+        subscription.begin()
+        return subscription
+
+    def _check_patterns(self, patterns):
+        if patterns is None:
+            patterns = ">"
+        if isinstance(patterns, str):
+            patterns = [patterns]
+        most = self.settings.max_patterns
+        if not isinstance(patterns, (list, tuple)) or not 1 <= len(patterns) <= most:
+            raise LimitExceeded(f"A subscription has 1 to {most} patterns: text, or a list of texts.", limit=most)
+        return PatternSet(patterns)
+
+    def _check_count(self):
+        most = self.settings.max_subscriptions
+        if len(self.subscriptions) >= most:
+            raise LimitExceeded(f"There are {most} subscriptions already (max_subscriptions).", limit=most)
+
+    def _find_start(self, start, wanted):
+        """Return the arguments of Subscription that say where it begins."""
+        if start == "new":
+            return dict(cursor=self.next, live=True)
+        trims = self.store.trim_mark()
+        if start == "earliest":
+            return dict(cursor=self.store.bounds()[0], trims=trims)
+        if start == "last":
+            next = self.next
+            return dict(cursor=next, trims=trims, backlog=self.store.newest(wanted, next))
+        if isinstance(start, dict) and len(start) == 1:
+            (how, value), = start.items()
+            if how == "time" and isinstance(value, (int, float)) and 0 <= value < 1e11:
+                return dict(cursor=self.store.offset_at(int(value * 1e6)), trims=trims)
+            if how == "last":
+                count = _within("start.last", value, None, 1, 1_000_000)
+                return dict(cursor=self.store.offset_of_last(wanted, count), trims=trims)
+        offset = _whole(start)
+        if offset is None:
+            raise InvalidOption(f"start is 'new', 'earliest', 'last', an offset, {{'time': seconds}} or {{'last': n}}, "
+                                f"not {start!r:.60}.", option="start")
+        if not 0 <= offset <= self.next:
+            raise OffsetOutOfRange(f"Offset {offset} is not in this log, which goes to {self.next}. "
+                                   "Was it made anew? Pass the epoch along to be sure.", next=self.next)
+        return dict(cursor=offset)
+
+    def _find_until(self, until):
+        if until is None:
+            return None
+        if until == "end":
+            return self.next
+        offset = _whole(until)
+        if offset is None or not 0 <= offset < 1 << 62:
+            raise InvalidOption(f"until is an offset or 'end', not {until!r:.60}.", option="until")
+        return offset
+
+    # --- looking -------------------------------------------------------------------------------
+
+    def get(self, offset):
+        """Return the message at *offset*, or None."""
+        offset = _within("offset", offset, None, 0, 1 << 62)
+        return _only(self.store.get(offset))
+
+    def last(self, topic, key=None):
+        """Return the newest message of *topic* (with *key*), or None."""
+        return _only(self.store.last(topic, key))
+
+    def topics(self, patterns=">"):
+        """Return ``[{"topic", "messages", "bytes", "next"}, ...]`` of what is kept."""
+        return self.store.topics(self._check_patterns(patterns))
+
+    def describe_subscriptions(self):
+        """Return one map for each subscription, for people and dashboards."""
+        return [subscription.describe() for subscription in self.subscriptions.values()]
+
+    def stats(self):
+        """Return counters; docs/operations.rst says what each means."""
+        first, _ = self.store.bounds()
+        return {
+            "epoch": self.epoch, "first": first, "next": self.next,
+            "published": self.published, "refused": self.refused, "offered": self.offered,
+            "pending_bytes": self.pending_bytes, "subscriptions": len(self.subscriptions),
+            "deliver_us": self.deliver_us.summary(), "store": self.store.stats(), "server": self.server_stats(),
+        }
+
+    # --- ending ----------------------------------------------------------------------------------
+
+    def report(self, error):
+        """Log *error* with its traceback under a reference; return the InternalError to show instead."""
+        if isinstance(error, ZStreamPubError):
+            return error
+        reference = uuid4().hex[:12]
+        logger.error("internal error %s", reference, exc_info=error)
+        return InternalError(f"An internal error; the server's log has it under {reference}.", reference=reference)
+
+    def drain(self, timeout_s=None):
+        """Take no more messages, wait for the pending ones, end all subscriptions with ServerDraining."""
+        self._draining = True
+        self._idle.wait(timeout_s)
+        for subscription in tuple(self.subscriptions.values()):
+            subscription.end(ServerDraining("The server is shutting down. Nothing is lost: subscribe to the next one "
+                                            "from where this one stopped."))
+
+    def close(self):
+        """Drain, then close the store. Calling it again does nothing."""
+        if self.failed is None or not isinstance(self.failed, StoreClosed):
+            self.drain(self.settings.drain_timeout_s)
+            self.failed = StoreClosed("The broker is closed.")
+            self.store.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def _whole(value):
+    """Return *value* as an integer: JavaScript sends whole floats. None if it is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) else None
+
+
+def _within(name, value, default, least, most, kind=int):
+    if value is None and default is not None:
+        return default
+    number = value if kind is float and type(value) in (int, float) else _whole(value)
+    if number is None or not least <= number <= most:
+        raise InvalidOption(f"{name} is a number from {least} to {most}, not {value!r:.60}.", option=name)
+    return number
+
+
+def _only(batch):
+    return None if batch is None else batch.messages()[0]
+
+
+def _ignore(_):
+    pass
+

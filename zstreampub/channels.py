@@ -1,0 +1,210 @@
+"""Channels of the lane: one request and all that belongs to it.
+
+A channel decides nothing about messages: what to send comes from a feed, where it
+goes from the lane. Nothing here waits.
+"""
+
+from collections import deque
+from time import monotonic
+
+from . import wire
+from .errors import ZStreamPubError
+
+_RESERVE = 2                    # credits kept for the goodbye: the end item, then the error
+_TURN_ITEMS = 64                # of one stream, then it is the others' turn
+_UNDER_WAY_BYTES = 1 << 20      # that a batch-format client has not granted credit for yet
+_NIL = wire.pack(None)
+
+
+class Peer:
+    """One connection: its channels, and the frames that its full pipe has not taken yet."""
+
+    __slots__ = ("id", "channels", "unsent", "streams")
+
+    def __init__(self, id):
+        self.id = id
+        self.channels = {}
+        self.unsent = deque()
+        self.streams = 0
+
+
+class Channel:
+    """Base: named by the *id* of the request that opened it.
+
+    ``beats`` says whether the client must show signs of life; ``seen`` is when it last did.
+    """
+
+    __slots__ = ("lane", "peer", "id", "beats", "seen", "beat_at", "suspect")
+
+    def __init__(self, lane, peer, id, beats=False):
+        self.lane = lane
+        self.peer = peer
+        self.id = id
+        self.beats = beats
+        self.seen = monotonic()
+        self.beat_at = self.seen + lane.heartbeat_s
+        self.suspect = False
+
+    def grant(self, count):
+        """Take *count* credits from the client."""
+
+    def lost(self):
+        """Learn that the client is gone; nothing can be sent any more."""
+
+    def keep_alive(self, now):
+        """Learn that it is time to look whether anything should be said."""
+
+    def send(self, name, packed_args):
+        """Send one event on this channel; return False if it has to wait in the peer's backlog."""
+        return self.lane.send(self.peer, wire.answer(self.id, self.lane.new_id(), name, packed_args))
+
+    def close(self):
+        """Leave the lane's books. Closing again does nothing."""
+        if self.peer.channels.get(self.id) is self:
+            del self.peer.channels[self.id]
+            self.lane.release(self.peer)
+
+    def fail(self, error):
+        """Answer with *error* and close."""
+        self.send(wire.ERR, wire.error_args(type(error).__name__, str(error)))
+        self.close()
+
+
+class PublishCall(Channel):
+    """A publish that waits for its answer."""
+
+    __slots__ = ("result",)
+
+    def __init__(self, lane, peer, id):
+        super().__init__(lane, peer, id)
+        self.result = None          # turns the finished append into what the call returns
+
+    def answer(self, append):
+        """Answer with what became of *append* (the broker calls this)."""
+        if append.error is None:
+            self.send(wire.OK, wire.pack((self.result(append),)))
+            self.close()
+        else:
+            self.fail(append.error)
+
+
+class Stream(Channel):
+    """A subscription on its way to a client: sends what its feed has, as credit allows."""
+
+    __slots__ = ("feed", "credit", "reserve", "queued", "spoke_at", "on_end", "_head", "_under_way", "_under_way_bytes")
+
+    def __init__(self, lane, peer, id):
+        super().__init__(lane, peer, id, beats=True)
+        self.feed = None            # set when the subscription is open
+        self.credit = 1             # zerorpc: one item may be sent before the first grant
+        self.reserve = 0
+        self.queued = False
+        self.spoke_at = self.seen
+        self.on_end = None
+        self._head = wire.answer_head(id, lane.new_id(), wire.STREAM)
+        self._under_way = deque()
+        self._under_way_bytes = 0
+        peer.streams += 1
+
+    def begin(self, feed):
+        """Greet the client and start sending what *feed* has."""
+        self.feed = feed
+        self._send_item(feed.greeting(self.lane.heartbeat_s))
+        self.reserve = _RESERVE
+        feed.subscription.on_ready = self.wake
+        self.wake()
+
+    def wake(self):
+        """There may be something to send: get in line."""
+        if not self.queued and self.feed is not None:
+            self.queued = True
+            self.lane.line_up(self)
+
+    def grant(self, count):
+        self.credit = min(self.credit + count, self.lane.max_credit)
+        for _ in range(min(count, len(self._under_way))):
+            self._under_way_bytes -= self._under_way.popleft()
+        self.wake()
+
+    def pump(self):
+        """Send a turn's worth of items."""
+        feed = self.feed
+        subscription = feed.subscription
+        if subscription.error is not None:
+            self._say_goodbye()
+            return
+        for _ in range(_TURN_ITEMS):
+            if self.credit <= self.reserve or self.peer.unsent or self._is_under_way_full():
+                return
+            item = feed.next_item()
+            if item is None:
+                if subscription.ended:
+                    self._finish()
+                return
+            self._send_item(item)
+            if subscription.ended and subscription.error is not None:
+                return      # the peer vanished in the middle
+        self.wake()
+
+    def keep_alive(self, now):
+        if self.feed is None or now - self.spoke_at < self.lane.keepalive_s or self.credit <= self.reserve:
+            return
+        item = self.feed.keepalive()
+        if item is not None and not self.peer.unsent:
+            self._send_item(item)
+
+    def lost(self):
+        self._close_subscription()
+
+    def close(self):
+        if self.peer.channels.get(self.id) is self:
+            self.peer.streams -= 1
+        super().close()
+
+    def fail(self, error):
+        super().fail(error)
+        self._close_subscription()
+
+    def _send_item(self, item):
+        self.credit -= 1
+        self.spoke_at = monotonic()
+        if self.feed.counts_bytes:
+            self._under_way.append(len(item))
+            self._under_way_bytes += len(item)
+        self.lane.send(self.peer, self._head + item)
+
+    def _is_under_way_full(self):
+        return self._under_way_bytes > _UNDER_WAY_BYTES and len(self._under_way) > 1
+
+    def _say_goodbye(self):
+        """End by the subscription's error: at once, whatever the client reads."""
+        error = self.feed.subscription.error
+        if self.credit > 0:
+            self._send_item(self.feed.end_item())
+        resume = self.feed.position
+        text = f"{error} Resume at offset {resume}." if isinstance(error, ZStreamPubError) else str(error)
+        self.send(wire.ERR, wire.error_args(type(error).__name__, text))
+        self._leave()
+
+    def _finish(self):
+        """End because ``until`` is reached; that can wait until the client has read what is before it."""
+        if self.credit > 0:
+            self._send_item(self.feed.end_item())
+            self.send(wire.STREAM_DONE, _NIL)
+            self._leave()
+
+    def _leave(self):
+        self.close()
+        self._close_subscription()
+
+    def _close_subscription(self):
+        if self.feed is not None:
+            self.feed.subscription.on_ready = _nothing
+            self.feed.subscription.close()
+        if self.on_end is not None:
+            on_end, self.on_end = self.on_end, None
+            on_end()
+
+
+def _nothing():
+    pass

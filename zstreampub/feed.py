@@ -1,0 +1,152 @@
+"""A subscription in the form in which a client gets it: packed stream items, made when asked for.
+
+The server's lane and the stock service both drain a feed, so the greeting, the gaps,
+the goodbye and the messages are the same on either way. Nothing here waits.
+"""
+
+import struct
+from collections import deque
+
+from .store import Gap
+from .wire import pack
+
+_FRAME_BYTES = 128 * 1024       # of batches in one item; a single larger batch goes alone
+_FRAME_BATCHES = 256
+_BIN = struct.Struct(">cI")
+_ARRAY = struct.Struct(">cH")
+
+
+class Feed:
+    """Base of both forms. ``position`` is the offset to resume from: all below has been made into items.
+
+    ``counts_bytes`` tells the lane that this client grants credit for what it consumed, so that
+    bytes under way can be bounded; stock clients grant when half of 100 items are used.
+    """
+
+    counts_bytes = False
+
+    def __init__(self, broker, subscription):
+        self.subscription = subscription
+        self._broker = broker
+
+    def greeting(self, heartbeat_s):
+        """Return the first item."""
+        subscription, settings = self.subscription, self._broker.settings
+        return self._control({
+            "control": "subscribed", "id": subscription.id, "epoch": self._broker.epoch,
+            "offset": subscription.position, "heartbeat_s": heartbeat_s,
+            "keepalive_s": settings.keepalive_s, "policy": subscription.policy.name,
+            "max_messages": subscription.queue.max_messages, "max_bytes": subscription.queue.max_bytes})
+
+    def next_item(self):
+        """Return the next item, None if there is nothing to send now."""
+        raise NotImplementedError
+
+    def keepalive(self):
+        """Return a keepalive item, or None while there is something better to send."""
+        subscription = self.subscription
+        if not subscription.live or subscription.queue or self.pending:
+            return None
+        return self._control({"control": "keepalive", "offset": subscription.position})
+
+    def end_item(self):
+        """Return the last item."""
+        error = self.subscription.error
+        return self._control({"control": "end", "why": type(error).__name__ if error else "until",
+                              "resume": self.position, "message": str(error) if error else ""})
+
+    @property
+    def pending(self):
+        """Whether a part of a batch is still in hand."""
+        return False
+
+    @property
+    def position(self):
+        return self.subscription.position
+
+    def _gap(self, gap):
+        return self._control({"control": "gap", **vars(gap)})
+
+    def _control(self, fields):
+        return pack(fields)
+
+
+class MapFeed(Feed):
+    """One message a map, one map an item: what any zerorpc client understands."""
+
+    def __init__(self, broker, subscription):
+        super().__init__(broker, subscription)
+        self._items = deque()
+        self._at = 0
+
+    def next_item(self):
+        if not self._items:
+            item = self.subscription.take()
+            if item is None:
+                return None
+            if isinstance(item, Gap):
+                return self._gap(item)
+            self._items.extend(item.map_items())
+            self._at = item.first
+        self._at += 1
+        return self._items.popleft()
+
+    @property
+    def pending(self):
+        return bool(self._items)
+
+    @property
+    def position(self):
+        return self._at if self._items else self.subscription.position
+
+
+class BatchFeed(Feed):
+    """Many batches an item, as they are stored; each item has a running number."""
+
+    counts_bytes = True
+
+    def __init__(self, broker, subscription):
+        super().__init__(broker, subscription)
+        self._number = 0
+        self._gap_in_hand = None
+
+    def next_item(self):
+        if self._gap_in_hand is not None:
+            gap, self._gap_in_hand = self._gap_in_hand, None
+            return self._gap(gap)
+        take = self.subscription.take
+        parts, room, count = [], _FRAME_BYTES, 0
+        while room > 0 and count < _FRAME_BATCHES:
+            item = take()
+            if item is None:
+                break
+            if isinstance(item, Gap):
+                if not count:
+                    return self._gap(item)
+                self._gap_in_hand = item
+                break
+            parts += (_BIN.pack(b"\xc6", item.size), item.packed)
+            room -= item.size
+            count += 1
+        if not count:
+            return None
+        return b"".join((_ARRAY.pack(b"\xdc", count + 1), pack(self._count()), *parts))
+
+    @property
+    def pending(self):
+        return self._gap_in_hand is not None
+
+    @property
+    def position(self):
+        return self._gap_in_hand.first if self._gap_in_hand else self.subscription.position
+
+    def _control(self, fields):
+        return pack({**fields, "n": self._count()})
+
+    def _count(self):
+        number = self._number
+        self._number += 1
+        return number
+
+
+FEEDS = {"map": MapFeed, "batch": BatchFeed}

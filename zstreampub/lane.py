@@ -1,0 +1,304 @@
+"""The express lane of the server: frames in, frames out, on one ROUTER socket.
+
+Publishes, subscriptions, credit and heartbeats are served here, without a greenlet
+of their own; every other method is handed on (``run_method``). A frame from the
+network is hostile until it is checked, a channel belongs to the peer that opened it,
+and a bad frame costs its sender an error and nobody else anything. This file talks to
+the wire and decides nothing about messages.
+"""
+
+import logging
+from collections import deque
+from time import monotonic, perf_counter
+from uuid import uuid4
+
+import gevent
+from gevent.event import Event
+
+from . import requests, wire
+from .channels import Channel, Peer, PublishCall, Stream
+from .errors import InternalError, LimitExceeded, RequestError, ZStreamPubError
+from .feed import FEEDS
+from .stats import Histogram
+from .transport import PeerGone, Transport
+
+logger = logging.getLogger(__name__)
+
+_BEAT = wire.pack((0,))
+_TICKS = 20                 # looks at every channel in the time of one heartbeat
+_TURN_S = 0.002             # how long the pump may hold the hub
+_STUCK_S = 0.005            # how often a full pipe is tried again
+_COMPLAIN_S = 10.0          # one log line about bad frames in this time
+_MAX_CHANNELS = 65_536      # of one peer
+
+
+class Lane:
+    """Serves *broker* (or None: only methods) on *socket*.
+
+    ``express`` has the names of the methods that the lane serves itself; ``run_method(peer, header,
+    name, args)`` is called for each other request; ``before(peer, header, name, args)`` (or None) runs
+    in a greenlet before a subscription opens, and returns what is to be called when it has ended.
+    """
+
+    def __init__(self, socket, broker, settings, express, run_method, before=None):
+        self.heartbeat_s = settings.heartbeat_s
+        self.keepalive_s = settings.keepalive_s
+        self.max_credit = settings.max_credit
+        self.hub_lag_us = Histogram()
+        self.frames_in = self.frames_out = self.bad_frames = self.stray_frames = self.lost_peers = 0
+        self._settings = settings
+        self._broker = broker
+        self._express = express
+        self._run_method = run_method
+        self._before = before
+        self._peers = {}
+        self._stuck = {}
+        self._line = deque()
+        self._work = Event()
+        self._id_base = uuid4().hex[8:].encode()
+        self._ids = 0
+        self._complained_at = -_COMPLAIN_S
+        self._transport = Transport(socket, self._receive)
+        self._tasks = [gevent.spawn(self._pump), gevent.spawn(self._tick)]
+
+    # --- in -------------------------------------------------------------------------------
+
+    def _receive(self, identity, blob):
+        self.frames_in += 1
+        try:
+            header, name, args = wire.unpack_event(blob)
+        except RequestError as error:
+            self._refuse(identity, error)
+            return
+        channel_id = header.get("response_to")
+        peer = self._peers.get(identity)
+        if channel_id is not None:
+            channel = peer.channels.get(channel_id) if peer is not None else None
+            if channel is None:
+                self.stray_frames += 1
+                return
+            channel.seen = monotonic()
+            if name == wire.MORE:
+                channel.grant(wire.credit(args))
+        elif name.startswith("_zpc_"):
+            self.stray_frames += 1      # control of a channel that never was
+        else:
+            if peer is None:
+                peer = self._peers[identity] = Peer(identity)
+            self._request(peer, header, name, args)
+
+    def _request(self, peer, header, name, args):
+        id = header["message_id"]
+        if id in peer.channels or len(peer.channels) >= _MAX_CHANNELS:
+            self.bad_frames += 1        # an answer would end the channel that has this name
+            return
+        if name not in self._express:
+            self._run_method(peer, header, name, args)
+        elif name == "subscribe":
+            self._subscribe(peer, header, args)
+        else:
+            self._publish(peer, id, name, args)
+
+    def _publish(self, peer, id, name, args):
+        call = PublishCall(self, peer, id)
+        try:
+            append, call.result = requests.parse_publishing(name, self._broker, args)
+            append.reply = call.answer
+            peer.channels[id] = call
+            self._broker.append(append)
+        except Exception as error:      # whatever it is, the caller hears of it
+            call.fail(self._broker.report(error))
+
+    def _subscribe(self, peer, header, args):
+        stream = Stream(self, peer, header["message_id"])
+        peer.channels[stream.id] = stream
+        if peer.streams > self._settings.max_subscriptions_per_client:
+            most = self._settings.max_subscriptions_per_client
+            stream.fail(LimitExceeded(f"This connection has {most} subscriptions already "
+                                      "(max_subscriptions_per_client).", limit=most))
+        else:
+            gevent.spawn(self._open, stream, header, args)
+
+    def _open(self, stream, header, args):
+        """Open the subscription of *stream*; finding the start may wait for the store."""
+        try:
+            requests.check_arguments(requests.SUBSCRIBE_SIGNATURE, args)
+            form, arguments = requests.parse_subscribe(*args)
+            if self._before is not None:
+                stream.on_end = self._before(stream.peer, header, "subscribe", args)
+            subscription = self._broker.subscribe(**arguments)
+        except Exception as error:      # whatever it is, the caller hears of it
+            stream.fail(error if self._is_callers(error) else self._broker.report(error))
+            return
+        if stream.peer.channels.get(stream.id) is not stream:
+            subscription.close()        # the client vanished while the start was looked for
+            return
+        stream.begin(FEEDS[form](self._broker, subscription))
+
+    def _is_callers(self, error):
+        """Whether *error* goes to the caller as it is: ours, or one that a user's own hook raised."""
+        return isinstance(error, ZStreamPubError) or self._before is not None
+
+    def _refuse(self, identity, error):
+        self.bad_frames += 1
+        reply_to = error.facts.get("reply_to")
+        if reply_to is not None:
+            peer = self._peers.get(identity) or Peer(identity)
+            if reply_to not in peer.channels:
+                self._peers[identity] = peer
+                Channel(self, peer, reply_to).fail(error)
+                self.release(peer)
+        now = monotonic()
+        if now - self._complained_at >= _COMPLAIN_S:
+            self._complained_at = now
+            logger.warning("bad frame (%d so far) from peer %s: %s", self.bad_frames, identity.hex(), error)
+
+    # --- out ------------------------------------------------------------------------------
+
+    def new_id(self):
+        """Return a message id that was not used before."""
+        self._ids += 1
+        return b"%08x" % (self._ids & 0xFFFFFFFF) + self._id_base
+
+    def send(self, peer, blob):
+        """Send *blob* to *peer*, or keep it until its pipe has room; return whether it left."""
+        if not peer.unsent:
+            try:
+                if self._transport.send(peer.id, blob):
+                    self.frames_out += 1
+                    return True
+            except PeerGone:
+                self.lose(peer)
+                return False
+        peer.unsent.append(blob)
+        self._stuck[peer.id] = peer
+        self._work.set()
+        return False
+
+    def line_up(self, stream):
+        """Give *stream* its turn with the pump soon."""
+        self._line.append(stream)
+        self._work.set()
+
+    def register(self, channel):
+        """File a channel that somebody else made."""
+        channel.peer.channels[channel.id] = channel
+
+    def release(self, peer):
+        """Forget *peer* if nothing of it is left."""
+        if not peer.channels and not peer.unsent:
+            self._peers.pop(peer.id, None)
+            self._stuck.pop(peer.id, None)
+
+    def lose(self, peer):
+        """Free all that belongs to *peer*: it is gone."""
+        self.lost_peers += bool(peer.channels)
+        peer.unsent.clear()
+        for channel in tuple(peer.channels.values()):
+            channel.close()
+            channel.lost()
+        self.release(peer)
+
+    def _pump(self):
+        while True:
+            self._work.wait(_STUCK_S if self._stuck else None)
+            self._work.clear()
+            self._send_stuck()
+            while self._line:
+                ends = perf_counter() + _TURN_S
+                while self._line and perf_counter() < ends:
+                    stream = self._line.popleft()
+                    stream.queued = False
+                    if stream.peer.channels.get(stream.id) is stream:
+                        self._guard(stream, stream.pump)
+                if self._line:
+                    gevent.idle(2)      # polls, unlike sleep(0)
+            if self._stuck:
+                gevent.sleep(_STUCK_S)
+
+    def _send_stuck(self):
+        for peer in tuple(self._stuck.values()):
+            del self._stuck[peer.id]
+            blobs, peer.unsent = peer.unsent, deque()
+            while blobs and not peer.unsent and peer.id in self._peers:
+                self.send(peer, blobs.popleft())
+            if peer.id in self._peers:
+                peer.unsent.extend(blobs)
+            if not peer.unsent:
+                self.release(peer)
+                for channel in tuple(peer.channels.values()):
+                    if isinstance(channel, Stream):
+                        channel.wake()
+
+    def _guard(self, channel, step, *args):
+        """Run *step* of *channel*; an unexpected error ends this channel and no other."""
+        try:
+            step(*args)
+        except Exception as error:      # a bug of ours, or a value that a user's method should not have sent
+            channel.fail(self._broker.report(error) if self._broker else InternalError(str(error)))
+
+    # --- time -----------------------------------------------------------------------------
+
+    def _tick(self):
+        """Beat, look for silent peers, say that there is nothing to say; measure the hub's lag on the way."""
+        pause = self.heartbeat_s / _TICKS
+        while True:
+            due = monotonic() + pause
+            gevent.sleep(pause)
+            now = monotonic()
+            self.hub_lag_us.add(max(now - due, 0) * 1e6)
+            for peer in tuple(self._peers.values()):
+                for channel in tuple(peer.channels.values()):
+                    self._guard(channel, self._look_at, channel, now)
+
+    def _look_at(self, channel, now):
+        if channel.beats and now - channel.seen > 2 * self.heartbeat_s:
+            if channel.suspect:
+                logger.info("peer %s lost: silent for %.1f s", channel.peer.id.hex(), now - channel.seen)
+                self.lost_peers += 1
+                channel.close()
+                channel.lost()
+                return
+            channel.suspect = True      # what has arrived is read before anybody is declared lost
+        else:
+            channel.suspect = False
+        if now >= channel.beat_at:
+            channel.beat_at = now + self.heartbeat_s
+            channel.send(wire.HEARTBEAT, _BEAT)
+        channel.keep_alive(now)
+
+    # --- looking and ending ---------------------------------------------------------------
+
+    def stats(self):
+        """Return the lane's counters."""
+        return {"frames_in": self.frames_in, "frames_out": self.frames_out,
+                "bad_frames": self.bad_frames + self._transport.malformed, "stray_frames": self.stray_frames,
+                "lost_peers": self.lost_peers, "peers": len(self._peers), "stuck_peers": len(self._stuck),
+                "channels": sum(len(peer.channels) for peer in self._peers.values()),
+                "hub_lag_us": self.hub_lag_us.summary()}
+
+    def link(self, callback):
+        """Call *callback* if a greenlet of the lane dies; none of them may."""
+        self._transport.link(callback)
+        for task in self._tasks:
+            task.link(callback)
+
+    def flush(self, timeout_s):
+        """Wait until everything that can be sent was handed to the socket, at most *timeout_s*."""
+        ends = monotonic() + timeout_s
+        while (self._line or self._stuck or self._busy()) and monotonic() < ends:
+            gevent.sleep(0.01)
+
+    def _busy(self):
+        return any(peer.channels for peer in self._peers.values())
+
+    def close(self, linger_ms=0):
+        """Stop; every subscription of the lane is closed."""
+        for task in self._tasks:
+            task.kill(block=False)
+        self._transport.close(linger_ms)
+        for peer in tuple(self._peers.values()):
+            for channel in tuple(peer.channels.values()):
+                channel.lost()
+        self._peers.clear()
+

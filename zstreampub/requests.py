@@ -1,0 +1,148 @@
+"""What a client may ask, checked: the arguments of a call turned into the broker's terms.
+
+The service and the lane both use these, so that a call means the same on either way.
+A wrong argument is a RequestError that says what would be right; nothing is ignored.
+"""
+
+import inspect
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .errors import InvalidBatch, InvalidOption, MalformedRequest
+from .message import Batch
+from .store import Append
+
+MAX_BATCHES = 4096      # in one append
+MAX_PRODUCER_BYTES = 64
+
+_RETRY_OPTIONS = ("producer", "sequence", "deadline")
+_SUBSCRIBE_OPTIONS = ("start", "until", "epoch", "policy", "max_messages", "max_bytes", "block_timeout_s",
+                      "format", "name")
+FORMATS = ("map", "batch")
+
+
+def parse_publish(broker, topic, payload, options=None):
+    """Return the Append of one ``publish`` call."""
+    options = check_options(options, ("headers", "key", "id", *_RETRY_OPTIONS))
+    columns = {name: [options[name]] for name in ("headers", "key", "id") if options.get(name) is not None}
+    batch = broker.pack(topic, [payload], columns.get("key"), columns.get("id"), columns.get("headers"))
+    return _append([batch], options)
+
+
+def parse_publish_many(broker, topic, payloads, options=None):
+    """Return the Append of one ``publish_many`` call."""
+    options = check_options(options, ("headers", "keys", "ids", *_RETRY_OPTIONS))
+    batch = broker.pack(topic, payloads, options.get("keys"), options.get("ids"), options.get("headers"))
+    return _append([batch], options)
+
+
+def parse_append(broker, batches, options=None):
+    """Return the Append of one ``append`` call: packed batches of a stranger, checked one by one."""
+    options = check_options(options, _RETRY_OPTIONS)
+    if not isinstance(batches, (list, tuple)) or not 0 < len(batches) <= MAX_BATCHES:
+        raise InvalidBatch(f"append takes a list of 1 to {MAX_BATCHES} packed batches.")
+    limits = broker.settings
+    checked = [Batch.check(packed, limits.max_message_bytes, limits.max_batch_messages) for packed in batches]
+    return _append(checked, options)
+
+
+def publish_result(append):
+    """Return what ``publish`` answers: the offset."""
+    return append.firsts[0]
+
+
+def publish_many_result(append):
+    """Return what ``publish_many`` answers: ``[first, next]``."""
+    return [append.firsts[0], append.firsts[0] + append.batches[0].count]
+
+
+def append_result(append):
+    """Return what ``append`` answers: the first offset of each batch."""
+    return append.firsts
+
+
+class Publishing(NamedTuple):
+    """One way to publish: arguments to Append, Append to result, least and most arguments."""
+
+    parse: Callable
+    result: Callable
+    least: int
+    most: int
+
+
+PUBLISHING = {
+    "publish": Publishing(parse_publish, publish_result, 2, 3),
+    "publish_many": Publishing(parse_publish_many, publish_many_result, 2, 3),
+    "append": Publishing(parse_append, append_result, 1, 2),
+}
+
+
+def parse_publishing(name, broker, args):
+    """Return ``(append, result)`` of a call of one of PUBLISHING; ``result(append)`` is what it answers."""
+    parse, result, least, most = PUBLISHING[name]
+    if not isinstance(args, (list, tuple)) or not least <= len(args) <= most:
+        raise MalformedRequest(f"{name} takes {least} to {most} arguments: see docs/protocol.rst.")
+    return parse(broker, *args), result
+
+
+def parse_subscribe(patterns=None, options=None):
+    """Return ``(format, keyword arguments of Broker.subscribe)`` of one ``subscribe`` call."""
+    options = check_options(options, _SUBSCRIBE_OPTIONS)
+    form = options.pop("format", "map")
+    if form not in FORMATS:
+        raise InvalidOption(f"format is one of {', '.join(FORMATS)}, not {form!r:.60}.", option="format")
+    name = options.get("name")
+    if name is not None and not (isinstance(name, str) and len(name) <= 255):
+        raise InvalidOption("name is text of at most 255 characters.", option="name")
+    options = {name: value for name, value in options.items() if value is not None}
+    return form, {"patterns": patterns, **options}
+
+
+SUBSCRIBE_SIGNATURE = inspect.signature(parse_subscribe)
+
+
+def check_options(options, allowed):
+    """Return *options* as a dict of which every key is one of *allowed*."""
+    if options is None:
+        return {}
+    if not isinstance(options, dict):
+        raise InvalidOption(f"options is a map, not {type(options).__name__}; it comes last.")
+    unknown = [name for name in options if name not in allowed]
+    if unknown:
+        raise InvalidOption(f"Unknown option {unknown[0]!r:.60}; there are {', '.join(allowed)}.")
+    return dict(options)
+
+
+def check_arguments(signature, args):
+    """Raise MalformedRequest unless *args* is a list that fits *signature*."""
+    if not isinstance(args, (list, tuple)):
+        raise MalformedRequest("The arguments of a call are a list.")
+    try:
+        signature.bind(*args)
+    except TypeError as error:
+        raise MalformedRequest(f"The arguments are {signature}: {error}.") from None
+
+
+def _append(batches, options):
+    producer, sequence = options.get("producer"), options.get("sequence")
+    if (producer is None) != (sequence is None):
+        raise InvalidOption("producer and sequence go together.")
+    if producer is not None:
+        producer = producer.encode() if isinstance(producer, str) else producer
+        if not isinstance(producer, bytes) or not 0 < len(producer) <= MAX_PRODUCER_BYTES:
+            raise InvalidOption(f"producer is text or bytes, 1 to {MAX_PRODUCER_BYTES} bytes.", option="producer")
+        if isinstance(sequence, float) and sequence.is_integer():
+            sequence = int(sequence)
+        if type(sequence) is not int or not 0 <= sequence < 1 << 63:
+            raise InvalidOption("sequence is an integer from 0 to 2**63 - 1.", option="sequence")
+    return Append(batches, None, producer, sequence, _deadline(options.get("deadline")))
+
+
+def _deadline(deadline):
+    """Turn seconds since the epoch into ``time.monotonic()`` seconds."""
+    if deadline is None:
+        return None
+    if type(deadline) not in (int, float) or not 0 <= deadline < 1e11:
+        raise InvalidOption("deadline is seconds since the epoch.", option="deadline")
+    return time.monotonic() + deadline - time.time()

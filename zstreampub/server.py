@@ -1,0 +1,179 @@
+"""zstreampub.Server: a zerorpc.Server with a socket and a dispatch of our own.
+
+It takes what zerorpc.Server takes: any object with methods, ``@zerorpc.stream`` methods,
+hooks and middleware. The hot calls of a :class:`~zstreampub.service.Service` go through the
+lane; everything else through zerorpc's patterns on channels of ours.
+"""
+
+import logging
+import signal
+import sys
+
+import gevent
+import zerorpc
+import zmq
+from gevent.event import Event
+from zerorpc.core import ServerBase
+from zerorpc.events import Events
+
+from .broker import Broker
+from .errors import BindError, InvalidOption
+from .lane import Lane
+from .methods import Functor, Hooked, MethodCall
+from .requests import PUBLISHING
+from .service import Service
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_FRAME_SLACK = 64 * 1024        # over max_batch_bytes, for the envelope of the largest batch
+_PIPE_FRAMES = 1_000            # that wait for one peer inside ZeroMQ, then its pipe is full
+_LINGER_MS = 2_000
+_SWITCH_S = 0.0005              # see serve()
+
+
+class Server(zerorpc.Server):
+    """Serve *methods* (an object, a dict, or this object itself), like ``zerorpc.Server``.
+
+    With a :class:`Service` the settings are those of its broker. ``pool_size`` is refused: a full
+    pool stops everybody's heartbeats (limit calls inside your methods instead).
+    """
+
+    def __init__(self, methods=None, name=None, context=None, pool_size=None, heartbeat=None):
+        if pool_size is not None:
+            raise InvalidOption("pool_size stops everybody's heartbeats when the pool is full; leave it out.")
+        self._broker = methods._broker if isinstance(methods, Service) else None
+        settings = self._broker.settings if self._broker else Settings(heartbeat_s=heartbeat or 5.0)
+        if heartbeat is not None and heartbeat != settings.heartbeat_s:
+            raise InvalidOption("Set heartbeat_s in the Settings of the broker.", option="heartbeat")
+        self._context = context or zerorpc.Context.get_instance()
+        self._events = LaneEvents(self._context, settings.max_batch_bytes + _FRAME_SLACK)
+        service = self if methods is None else methods
+        name = name or ServerBase._extract_name(service)
+        ServerBase.__init__(self, self._events, ServerBase._filter_methods(zerorpc.Server, self, service), name,
+                            self._context, None, settings.heartbeat_s)
+        self._methods: dict = {name: Functor(zerorpc.rep(method) if not hasattr(method, "pattern") else method)
+                         for name, method in self._methods.items()}
+        self._stopped = Event()
+        self._failure = None
+        hooks = Hooked(self._context)
+        self._lane = Lane(self._events.socket, self._broker, settings, _express(methods, hooks),
+                          self._run_method, hooks.before if hooks.wanted else None)
+        self._lane.link(self._lane_died)
+        if self._broker is not None:
+            self._broker.on_failed = self._store_died
+            self._broker.server_stats = self._lane.stats
+
+    def run(self):
+        """Serve until :meth:`stop`, :meth:`drain` or :meth:`close`; raise what made serving impossible."""
+        self._stopped.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self):
+        """Let :meth:`run` return. Streams stay until :meth:`close`."""
+        self._stopped.set()
+
+    def drain(self, timeout_s=None):
+        """Answer the publishes in flight, end every stream with ServerDraining, then stop and close."""
+        timeout_s = self._broker.settings.drain_timeout_s if timeout_s is None and self._broker else timeout_s or 5.0
+        if self._broker is not None:
+            self._broker.drain(timeout_s)
+        self._lane.flush(timeout_s)
+        self.stop()
+        self.close()
+
+    def close(self):
+        """Close the socket and all its channels; the broker stays open for who embeds it."""
+        if self._events.closed:
+            return
+        self.stop()
+        self._lane.close(_LINGER_MS)
+        self._events.close()
+
+    def _run_method(self, peer, header, name, args):
+        call = MethodCall(self._lane, peer, header["message_id"], self._context)
+        self._lane.register(call)
+        call.run(self._methods, header, name, args)
+
+    def _lane_died(self, task):
+        if not self._events.closed:
+            self._fail(task.exception or RuntimeError("a greenlet of the lane ended"))
+
+    def _store_died(self, error):
+        self._fail(error)
+
+    def _fail(self, error):
+        logger.critical("the server stops: %s: %s", type(error).__name__, error)
+        self._failure = error
+        self._stopped.set()
+
+
+class LaneEvents(Events):
+    """What zerorpc.Server calls its events: here a plain pyzmq ROUTER that the lane drains.
+
+    ``bind``, ``connect`` and ``setsockopt`` are inherited; zerorpc's own sender, receiver
+    and dispatcher are never started.
+    """
+
+    recv_is_supported = False       # or ChannelMultiplexer starts its dispatcher
+    emit_is_supported = True
+
+    def __init__(self, context, max_frame_bytes):
+        self._debug = False
+        self._zmq_socket_type = zmq.ROUTER
+        self._context = context
+        self._zmq = zmq.Context()
+        self.closed = False
+        self.socket = self._socket = self._zmq.socket(zmq.ROUTER)
+        self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, max_frame_bytes)
+        self.socket.setsockopt(zmq.SNDHWM, _PIPE_FRAMES)
+        self.socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+
+    def close(self):
+        """End the ZeroMQ context; waits outside the hub for what is still being sent."""
+        if not self.closed:
+            self.closed = True
+            self.socket.close(linger=0)
+            gevent.get_hub().threadpool.apply(self._zmq.term)
+
+
+def _express(methods, hooks):
+    """Return the names of the methods that the lane may serve: those that nobody has changed or hooked."""
+    if not isinstance(methods, Service):
+        return frozenset()
+    names = ["subscribe"] if hooks.wanted else ["subscribe", *PUBLISHING]
+    return frozenset(name for name in names if getattr(type(methods), name) is getattr(Service, name))
+
+
+def serve(bind, store_url, settings=None, ready=None):
+    """Open the store, serve it on *bind* (a list of endpoints) until SIGTERM or SIGINT, drain, close.
+
+    ``ready(server, broker)`` is called once, when clients can connect. Raises StoreError and
+    its kin if the store cannot be opened or dies.
+
+    The process's thread switch interval is set to 0.5 ms: with Python's 5 ms the writer thread waits
+    that long for a busy hub, at every commit.
+    """
+    sys.setswitchinterval(_SWITCH_S)
+    with Broker.open(store_url, settings) as broker:
+        server = Server(Service(broker))
+        try:
+            _bind(server, bind)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                gevent.signal_handler(number, server.stop)
+            if ready is not None:
+                ready(server, broker)
+            server.run()
+            server.drain()
+        finally:
+            server.close()
+
+
+def _bind(server, endpoints):
+    for endpoint in endpoints:
+        try:
+            server.bind(endpoint)
+        except zmq.ZMQError as error:
+            raise BindError(f"Cannot bind {endpoint}: {error}. Is another server running there?") from error

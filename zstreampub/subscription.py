@@ -1,0 +1,333 @@
+"""A subscription: a cursor, a bounded queue, a policy.
+
+It is *live* while its queue continues at its cursor: then the broker offers it each
+batch as it is delivered. Else it reads the log in chunks, at the pace at which its
+queue is emptied, and turns live when it has reached the broker's end, with no switch
+between the comparison and the turn. "From the beginning", "from now", resuming and
+``spill`` are this one mechanism, so there is no seam between history and live.
+
+Everything here runs on the broker's hub. Only ``_read`` and ``get`` wait.
+"""
+
+from collections import deque
+from time import monotonic
+
+import gevent
+from gevent.event import Event
+
+from .errors import RequestTimeout, SlowConsumer, StoreError
+from .queue import BoundedQueue
+from .store import Gap
+
+_CHUNK_BYTES = 1 << 20      # one read from the log, unless the queue is smaller
+_ENDLESS = 1 << 62
+
+
+class Subscription:
+    """One reader. Made by ``Broker.subscribe``; used by iterating, or by ``take`` and ``on_ready``.
+
+    ``cursor`` is the next offset that is to come into the queue; ``position`` the next that is
+    to come out of it, and so where to resume. ``on_ready()`` is called on the hub whenever there
+    may be something new to take; it must not wait.
+    """
+
+    def __init__(self, broker, id, wanted, policy, max_messages, max_bytes, *,
+                 cursor, until=None, live=False, trims=0, backlog=(), block_timeout_s=5.0, name=None):
+        self.id = id
+        self.wanted = wanted
+        self.policy = policy
+        self.queue = BoundedQueue(max_messages, max_bytes)
+        self.start = cursor
+        self.cursor = cursor
+        self.until = _ENDLESS if until is None else until
+        self.live = live
+        self.name = name
+        self.error = None           # why it ended before its time
+        self.on_ready = _nothing
+        self.dropped = self.conflated = self.delivered = 0
+        self.block_timeout_s = block_timeout_s
+        self._broker = broker
+        self._trims = trims
+        self._backlog = deque(backlog)
+        self._reading = False
+        self._closed = False
+        self._joined = live         # has been live once: from then on it may hold publishers
+        self._holds = deque()
+        self._hold_timer = None
+        self._ready = None
+        self._messages = deque()
+
+    # --- the broker's side -------------------------------------------------------------
+
+    def begin(self):
+        """Start reading, unless live already (the broker calls this once, when it has filed the subscription)."""
+        if not self.live:
+            self._refill()
+
+    def offer(self, batch):
+        """Take *batch* if there is room; never wait. Return whether its publisher must be held.
+
+        The broker calls this for every subscription of a topic, so one full queue must not
+        hold up the others. What a full queue does is the policy's business.
+        """
+        if not self.live:
+            return self.policy.holds_publisher and self._joined and batch.next > self.cursor and not self.ended
+        if batch.first < self.cursor or batch.next > self.until:
+            batch = self._cut(batch)
+            if batch is None:
+                return False
+        taken = self.queue.room_for(batch)
+        if taken == batch.count:
+            self.queue.put(batch)
+            self.cursor = batch.next
+        else:
+            self._overflow(batch, taken)
+        self.on_ready()
+        return not self.live and self.policy.holds_publisher and not self.ended
+
+    def hold(self, offset, release):
+        """Call *release* once the queue has taken everything below *offset*, or the subscription has ended."""
+        self._holds.append((offset, monotonic() + self.block_timeout_s, release))
+        if self._hold_timer is None:
+            self._hold_timer = gevent.spawn_later(self.block_timeout_s, self._check_holds)
+
+    def reach(self, next):
+        """Learn that the log has grown to *next*: a bounded subscription may be complete."""
+        if self.live and next >= self.until:
+            self.cursor = self.until
+            self.on_ready()
+
+    def _cut(self, batch):
+        start = max(self.cursor - batch.first, 0)
+        stop = min(self.until - batch.first, batch.count)
+        return batch.slice(start, stop) if start < stop else None
+
+    def _overflow(self, batch, taken):
+        if taken:
+            self.force(batch.slice(0, taken))
+        rest = batch.slice(taken, batch.count)
+        try:
+            self.policy.on_full(self, rest)
+            if self.live and not self.ended and self.cursor < rest.next:
+                raise RuntimeError(f"policy {self.policy.name!r} neither took nor left the batch")
+        except Exception as error:      # a user's policy must not tear the fan-out of the others
+            self.end(self._broker.report(error))
+
+    # --- what a policy may do -------------------------------------------------------------
+
+    def fall_behind(self, batch):
+        """Leave the live feed before *batch*; it will be read from the log."""
+        self.live = False
+        self.cursor = batch.first
+        self._refill()
+
+    def skip(self, batch, why):
+        """Pass over *batch*; a gap in the queue says so."""
+        self.queue.put_gap(Gap(batch.first, batch.next, batch.count, why))
+        self.cursor = batch.next
+        self.dropped += batch.count
+
+    def force(self, batch):
+        """Put *batch* whether it fits or not; making room is then the policy's duty."""
+        self.queue.put(batch)
+        self.cursor = batch.next
+
+    def end(self, error=None):
+        """End the subscription: free all that it holds. *error* (or None) is told to the reader."""
+        if self._closed:
+            return
+        position = self.position
+        self._closed = True
+        self.live = False
+        if error is not None:
+            error.facts.setdefault("resume", position)
+            self.error = error
+        self.cursor = position
+        self.queue.clear()
+        self._backlog.clear()
+        self._broker.remove(self)
+        self._release_holds(_ENDLESS)
+        if self._hold_timer is not None:
+            self._hold_timer.kill(block=False)
+        self.on_ready()
+
+    # --- the reader's side -------------------------------------------------------------------
+
+    @property
+    def ended(self):
+        """Whether nothing more will come: ended, or ``until`` is reached and the queue is empty."""
+        return self._closed or (self.cursor >= self.until and not self.queue and not self._backlog)
+
+    @property
+    def position(self):
+        """The offset to resume from: everything below it was taken, or is not for this reader."""
+        first = self.queue.first
+        if first is None and self._backlog:
+            first = self._backlog[0].first
+        if first is not None:
+            return first
+        return max(self.cursor, min(self._broker.next, self.until)) if self.live else self.cursor
+
+    @property
+    def state(self):
+        """``live``, ``replaying`` or ``ended``."""
+        return "ended" if self._closed else "live" if self.live else "replaying"
+
+    def describe(self):
+        """Return what an operator wants to know, as a plain map; ``lag`` is in offsets."""
+        position = self.position
+        return {"id": self.id, "name": self.name, "patterns": list(self.wanted.patterns), "state": self.state,
+                "policy": self.policy.name, "position": position, "lag": max(self._broker.next - position, 0),
+                "queued_messages": self.queue.messages, "queued_bytes": self.queue.bytes,
+                "delivered": self.delivered, "dropped": self.dropped, "conflated": self.conflated,
+                "holding": len(self._holds)}
+
+    def take(self):
+        """Return the next batch or gap, None if there is nothing now; never wait."""
+        item = self.queue.get()
+        if item is not None and not isinstance(item, Gap):
+            self.delivered += item.count
+        if not self.live and not self._reading and not self._closed:
+            self._refill()
+        return item
+
+    def get(self, timeout_s=None):
+        """Wait for the next batch or gap; None once the subscription has ended normally.
+
+        Raises the error that ended it, or RequestTimeout after *timeout_s*.
+        """
+        if self._ready is None:
+            self._ready = Event()
+            self.on_ready = self._ready.set
+        while True:
+            self._ready.clear()
+            item = self.take()
+            if item is not None:
+                return item
+            if self.ended:
+                if self.error is not None:
+                    raise self.error
+                self.close()
+                return None
+            if not self._ready.wait(timeout_s):
+                raise RequestTimeout(f"Nothing came within {timeout_s} s.", timeout_s=timeout_s)
+
+    def close(self):
+        """Stop; whoever waits in ``get`` or an iteration is told the end."""
+        self.end()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        """Return the next :class:`Message` or :class:`Gap`."""
+        if not self._messages:
+            item = self.get()
+            if item is None:
+                raise StopIteration
+            if isinstance(item, Gap):
+                return item
+            self._messages.extend(item.messages())
+        return self._messages.popleft()
+
+    def batches(self):
+        """Iterate over whole batches (and gaps): the fast way."""
+        while (item := self.get()) is not None:
+            yield item
+
+    # --- reading the log ---------------------------------------------------------------------
+
+    def _refill(self):
+        """Bring more into the queue, from memory if the broker still has it, else from the log."""
+        while self._backlog and self.queue.has_room:
+            self.queue.put(self._backlog.popleft())
+        if self._reading or self._closed or self._backlog or not self.queue.has_room:
+            return
+        self._join_tail()
+        if not self.live and self.queue.has_room and self.cursor < self.until:
+            self._reading = True
+            gevent.spawn(self._read)
+
+    def _join_tail(self):
+        """Take what the broker still has in memory; turn live if that is all there is."""
+        tail = self._broker.tail_from(self.cursor)
+        if tail is None:
+            return
+        for batch in tail:
+            if batch.next <= self.cursor or batch.topic not in self.wanted:
+                continue
+            batch = self._cut(batch)
+            if batch is None:
+                continue
+            taken = self.queue.room_for(batch)
+            if taken:
+                self.force(batch.slice(0, taken))
+            if taken < batch.count:
+                return
+        self._turn_live()
+
+    def _turn_live(self):
+        self.cursor = max(self.cursor, min(self._broker.next, self.until))
+        self.live = self._joined = True
+        self._release_holds(self.cursor)
+
+    def _read(self):
+        """Read one chunk of the log into the queue (in a greenlet of its own)."""
+        queue = self.queue
+        end = self._broker.next     # the snapshot that is read holds at least this much
+        try:
+            chunk = self._broker.store.read(
+                self.cursor, self.wanted, self.until, max(queue.max_messages - queue.messages, 1),
+                max(min(queue.max_bytes - queue.bytes, _CHUNK_BYTES), 1), self._trims)
+        except StoreError as error:
+            self.end(error)
+            return
+        except Exception as error:      # whatever it is, the reader must hear of it
+            self.end(self._broker.report(error))
+            return
+        finally:
+            self._reading = False
+        if self._closed:
+            return
+        if chunk.gap is not None:
+            queue.put_gap(chunk.gap)
+        for batch in chunk.batches:
+            queue.put(batch)
+        self._trims = chunk.trims
+        found = chunk.next if chunk.next > self.cursor else end
+        self.cursor = max(self.cursor, min(found, self.until))
+        self._release_holds(self.cursor)
+        if self.cursor >= self._broker.next:
+            self._turn_live()
+        else:
+            self._refill()
+        self.on_ready()
+
+    # --- holding publishers ------------------------------------------------------------------
+
+    def _release_holds(self, below):
+        while self._holds and self._holds[0][0] <= below:
+            self._holds.popleft()[2]()
+
+    def _check_holds(self):
+        self._hold_timer = None
+        if not self._holds:
+            return
+        wait = self._holds[0][1] - monotonic()
+        if wait > 0:
+            self._hold_timer = gevent.spawn_later(wait, self._check_holds)
+        else:
+            self.end(SlowConsumer(f"No room for {self.block_timeout_s} s while publishers waited. Read faster, ask "
+                                  "for a larger queue or block_timeout_s, or choose the policy 'spill'."))
+
+
+def _nothing():
+    pass
+
+
