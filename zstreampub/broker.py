@@ -13,6 +13,7 @@ from uuid import uuid4
 import gevent
 from gevent.event import AsyncResult, Event
 
+from .bridge import ThreadBridge
 from .errors import (
     BatchTooLarge,
     EpochMismatch,
@@ -371,6 +372,10 @@ class Broker:
             "pending_bytes": self.pending_bytes, "subscriptions": len(self.subscriptions),
             "deliver_us": self.deliver_us.summary(), "store": self.store.stats(), "server": self.server_stats(),
         }
+
+    def for_threads(self):
+        """Return a :class:`~zstreampub.bridge.ThreadBridge`, with which native threads use this broker."""
+        return ThreadBridge(self)
 
     # --- ending ----------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 GROUND = [{"errors", "stats", "version"}, {"topics", "wire"}, {"message"}]     # what server and client share
 FLOORS = [
     *GROUND,
-    {"settings", "store", "policy", "transport"},
+    {"settings", "store", "policy", "transport", "bridge"},
     {"stores/", "queue", "feed", "requests", "channels"},
     {"subscription"},
     {"broker"},
