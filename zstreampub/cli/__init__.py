@@ -3,13 +3,7 @@
 import click
 
 from ..version import __version__
-from . import exits
-from .publish import publish
-from .serve import serve
-from .stats import stats
-from .subscribe import subscribe
-from .subscriptions import subscriptions
-from .topics import topics
+from . import exits, publish, serve, stats, subscribe, subscriptions, topics
 
 
 @click.group(cls=exits.Program, epilog=exits.HELP, context_settings={"max_content_width": 110})
@@ -23,5 +17,6 @@ def main():
     """
 
 
-for _command in (serve, publish, subscribe, topics, subscriptions, stats):
+for _command in (serve.serve, publish.publish, subscribe.subscribe, topics.topics,
+                 subscriptions.subscriptions, stats.stats):
     main.add_command(_command)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 import click
@@ -27,6 +27,7 @@ _GOODBYE_S = 2.0    # after ctrl-C: how long the answers to what was sent are wa
         help="Publish each line of the FILEs, a JSON value, under a topic with {field} or {outer.inner} in it.")
 @option("--json-payload", is_flag=True, help="PAYLOAD (or each line of --lines) is JSON.")
 @option("--bytes", "bytes_payload", is_flag=True, help="PAYLOAD (or each line of --lines) is bytes, not text.")
+@option("--payload-field", metavar="FIELD", help="With --json: only this field of the line is the payload.")
 @option("--key", metavar="KEY", help="Key of the message; with --json the field that holds it.")
 @option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header of every message; repeatable.")
 @option("--batch", type=click.IntRange(1, 1_000_000), default=4096, metavar="N",
@@ -73,22 +74,25 @@ def _publish_lines(paths, entry_of, values, address, timeout_s):
     with ExitStack() as stack:
         sources = [_open(path, stack) for path in paths or ["-"]]
         client = stack.enter_context(connected(address, timeout_s))
-        producer = stack.enter_context(client.producer())
+        producer = client.producer()
+        stack.callback(_close, producer)
         tick = stack.enter_context(_progress(sources))
         account = Account(note)
         pump = Pump(producer, account, values["batch"], stop=not values["keep_going"])
         try:
             pump.run(_entries(sources, entry_of, tick, account))
-        except KeyboardInterrupt:
-            pump.finish(_GOODBYE_S)
-            raise
-        except ZStreamPubError:
+        except (KeyboardInterrupt, ZStreamPubError):
             pump.finish(_GOODBYE_S)
             raise
         finally:
             tick(None)
             note(account.summary())
     return exits.REFUSED if account.skipped else exits.OK
+
+
+def _close(producer):
+    with suppress(ZStreamPubError):     # the account has every outcome already
+        producer.close()
 
 
 def _entries(sources, entry_of, tick, account):
@@ -120,11 +124,12 @@ def _json_entries(template, values, headers):
         topic = Template(template)
     except ValueError as error:
         raise click.UsageError(f"--json: {error}") from error
-    key = values["key"]
+    key, payload_field = values["key"], values["payload_field"]
 
     def make(line):
         value = _parse_json(line)
-        return topic.fill(value), value, _key_of(value, key), headers
+        payload = value if payload_field is None else field_of(value, payload_field)
+        return topic.fill(value), payload, _key_of(value, key), headers
 
     return lambda line: partial(make, line) if line.strip() else None
 

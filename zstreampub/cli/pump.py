@@ -5,11 +5,12 @@ refused line is told at once also where the next line does not come for hours.
 """
 
 import time
+from contextlib import suppress
 
 import gevent
 from gevent.queue import Queue
 
-from ..errors import RequestError
+from ..errors import RequestError, ZStreamPubError
 
 _SHOWN = 20         # complaints shown one by one; the rest is only counted
 _DONE = object()
@@ -81,10 +82,11 @@ class Pump:
 
     def finish(self, timeout_s):
         """After an interruption: take the answers to what was sent already, for a while."""
-        with gevent.Timeout(timeout_s, False):
-            self._producer.flush(timeout_s)
+        with gevent.Timeout(timeout_s, False), suppress(ZStreamPubError):
             while not self._answers.empty():
-                self._take(*self._answers.get())
+                place, future, error = self._answers.get()
+                if place is not _DONE:
+                    self._take(place, future, error)
 
     def _read(self, entries):
         try:

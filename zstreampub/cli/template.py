@@ -2,7 +2,8 @@
 
 A field's value becomes part of one token, so it must not bring a dot with it; where it
 does, or where the field is missing, the line is refused rather than filed under a
-topic that nobody expects.
+topic that nobody expects. Only a template that is one field and nothing else, ``{topic}``, takes
+a whole topic from it.
 """
 
 import re
@@ -24,6 +25,7 @@ class Template:
     def __init__(self, text):
         self.text = text
         self.fields = _FIELD.findall(text)
+        self._is_whole = bool(_FIELD.fullmatch(text))
         if not all(self.fields):
             raise ValueError(f"{text!r}: name a field between the braces, such as {{origin}}")
         rest = _FIELD.sub("x", text)
@@ -37,7 +39,7 @@ class Template:
 
     def fill(self, value):
         """Return the topic for *value*; raise ValueError with the reason where there is none."""
-        found = tuple(token_of(value, field) for field in self.fields)
+        found = tuple(token_of(value, field, self._is_whole) for field in self.fields)
         topic = self._topics.get(found)
         if topic is None:
             topic = self._make(found)
@@ -62,13 +64,13 @@ def field_of(value, path):
     return value
 
 
-def token_of(value, path):
-    """Return a field as text that fits into one token of a topic."""
+def token_of(value, path, dots=False):
+    """Return a field as text that fits into one token of a topic, or, with *dots*, into many."""
     found = field_of(value, path)
     if isinstance(found, bool) or not isinstance(found, (str, int)):
         raise ValueError(f"field {path!r} is {_kind(found)}; a topic takes text or a whole number")
     token = str(found)
-    if not token or "." in token:
+    if not token or ("." in token and not dots):
         raise ValueError(f"field {path!r} is {token!r}, which is not one token of a topic")
     return token
 

@@ -1,0 +1,308 @@
+"""What the commands ask of the client, what they print, and their exit codes; the client is an imitation."""
+
+import gzip
+import json
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from gevent.event import AsyncResult
+
+from zstreampub import errors
+from zstreampub.cli import main
+from zstreampub.message import Batch
+from zstreampub.store import Gap
+
+
+class FakeClient:
+    """Keeps what was published; gives what it was told to."""
+
+    def __init__(self):
+        self.published = []
+        self.refuse = {}
+        self.batches = []
+        self.asked = None
+        self.closed = False
+
+    def __call__(self, address, timeout_s):
+        self.address, self.timeout_s = address, timeout_s
+        return self
+
+    def publish(self, topic, payload, headers=None, key=None):
+        if topic in self.refuse:
+            raise self.refuse[topic]
+        self.published.append((topic, payload, key, headers))
+        return len(self.published) - 1
+
+    def producer(self):
+        return SimpleNamespace(publish=self._publish_later, close=lambda: None)
+
+    def _publish_later(self, topic, payload, key=None, headers=None):
+        future = AsyncResult()
+        try:
+            future.set(self.publish(topic, payload, headers, key))
+        except errors.ZStreamPubError as error:
+            future.set_exception(error)
+        return future
+
+    def subscribe(self, patterns, **options):
+        self.asked = patterns, options
+        return SimpleNamespace(batches=lambda: self._stream(options), close=lambda: None)
+
+    def _stream(self, options):
+        options["on_control"]({"control": "subscribed", "offset": 3, "epoch": "e"})
+        for batch in self.batches:
+            if isinstance(batch, Exception):
+                raise batch
+            if isinstance(batch, Gap):
+                options["on_gap"](batch)
+            else:
+                yield batch
+
+    def topics(self, pattern):
+        return [{"topic": "a.b", "messages": 2, "bytes": 100, "next": 5}]
+
+    def subscriptions(self):
+        return [{"id": "x", "patterns": ["a.>"], "policy": "spill", "state": "live", "position": 4, "lag": 0}]
+
+    def stats(self):
+        return {"published": 5, "store": {"bytes": 7}}
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def client(monkeypatch):
+    fake = FakeClient()
+    module = ModuleType("zstreampub.client")
+    module.Client = fake        # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "zstreampub.client", module)
+    return fake
+
+
+@pytest.fixture
+def run(client, capfd):
+    """Run the command; return its exit code, stdout and stderr."""
+    def run(*args):
+        with pytest.raises(SystemExit) as ended:
+            main.main(list(args))
+        return (ended.value.code, *capfd.readouterr())
+    return run
+
+
+@pytest.fixture
+def stdin(monkeypatch, tmp_path):
+    def give(content):
+        path = tmp_path / "stdin"
+        path.write_bytes(content)
+        monkeypatch.setattr(sys, "stdin", path.open())
+    return give
+
+
+def sealed(first, *payloads, topic="a.b"):
+    batch = Batch.of(topic, payloads)
+    batch.seal(first, 1_500_000)
+    return batch
+
+
+# --- publish -----------------------------------------------------------------------
+
+@pytest.mark.parametrize("flags, text, payload", [
+    ([], "text", "text"), (["--json-payload"], '{"a": [1]}', {"a": [1]}), (["--bytes"], "ü", "ü".encode()),
+    (["--json-payload"], "null", None), ([], "", ""),
+])
+def test_publish_prints_the_offset_of_its_one_message(run, client, flags, text, payload):
+    code, out, err = run("publish", *flags, "a.b", text, "--key", "k", "--header", "h=1=2")
+
+    assert (code, out, err) == (0, "0\n", "")
+    assert client.published == [("a.b", payload, "k", {"h": "1=2"})]
+    assert client.closed
+
+
+def test_publish_takes_the_address_and_the_timeout(run, client):
+    run("publish", "a", "b", "--address", "tcp://127.0.0.1:1", "--timeout-s", "200ms")
+
+    assert (client.address, client.timeout_s) == ("tcp://127.0.0.1:1", 0.2)
+
+
+def test_publish_takes_a_payload_from_stdin(run, client, stdin):
+    stdin(b"two\nlines\n")
+
+    run("publish", "a.b", "-")
+
+    assert client.published == [("a.b", "two\nlines\n", None, None)]
+
+
+def test_publish_lines_sends_each_line_as_text_also_an_empty_one(run, client, stdin):
+    stdin(b"one\n\nthree")
+
+    code, out, err = run("publish", "--lines", "a.b")
+
+    assert [payload for _, payload, _, _ in client.published] == ["one", "", "three"]
+    assert (code, out) == (0, "")
+    assert err.startswith("zstreampub: 3 messages in ") and "offsets [0, 3)" in err
+
+
+def test_publish_json_fills_the_topic_the_key_and_the_payload_from_the_fields(run, client, tmp_path):
+    path = tmp_path / "flights"
+    path.write_bytes(gzip.compress(b'{"o": "SFO", "d": "LAX", "n": 7}\n\n{"o": "OAK", "d": "SFO", "n": 8}\n'))
+
+    code, *_ = run("publish", "--json", "flights.{o}.{d}", "--key", "o", "--payload-field", "n", str(path))
+
+    assert code == 0
+    assert client.published == [("flights.SFO.LAX", 7, "SFO", None), ("flights.OAK.SFO", 8, "OAK", None)]
+
+
+def test_bad_lines_are_named_and_counted_and_the_others_are_published(run, client, stdin):
+    client.refuse["t.no"] = errors.LimitExceeded("Too many topics.")
+    stdin(b'{"a": "x"}\nnonsense\n{"b": 1}\n\xff\n{"a": "no"}\n{"a": "y"}\n')
+
+    code, out, err = run("publish", "--json", "t.{a}")
+
+    assert code == 1
+    assert [topic for topic, *_ in client.published] == ["t.x", "t.y"]
+    for place in ("stdin:2: no JSON", "stdin:3: there is no field 'a'", "stdin:4: not UTF-8", "stdin:5: Too many topics"):
+        assert f"zstreampub: {place}" in err
+    assert "4 lines skipped" in err.splitlines()[-1]
+
+
+def test_with_stop_the_first_bad_line_is_the_last(run, client, stdin):
+    stdin(b'{"a": "x"}\nnonsense\n' + b'{"a": "y"}\n' * 50_000)
+
+    code, _, err = run("publish", "--json", "t.{a}", "--stop", "--batch", "1")
+
+    assert code == 1
+    assert len(client.published) < 10
+    assert "1 line skipped" in err
+
+
+def test_many_bad_lines_do_not_flood_the_screen(run, client, stdin):
+    stdin(b"nonsense\n" * 1000)
+
+    code, _, err = run("publish", "--json", "t.{a}")
+
+    assert code == 1
+    assert err.count("\n") == 22 and "1,000 lines skipped" in err
+
+
+def test_a_broken_file_is_counted_and_the_next_one_is_read(run, client, tmp_path):
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    broken.write_bytes(gzip.compress(b'{"a": "x"}\n' * 1000)[:-8])
+    whole.write_bytes(b'{"a": "y"}\n')
+
+    code, _, err = run("publish", "--json", "t.{a}", str(broken), str(whole))
+
+    assert code == 1
+    assert ("t.y", {"a": "y"}, None, None) in client.published
+    assert "gzip that ends too early" in err
+
+
+@pytest.mark.parametrize("error, code", [
+    (errors.InvalidTopic("Refused."), 1), (errors.ConnectionLost("Gone."), 3), (errors.RequestTimeout("Late."), 3),
+    (errors.StoreFull("Full."), 4), (errors.InternalError("Ours."), 1), (RuntimeError("odd"), 70),
+    (KeyboardInterrupt(), 130), (PermissionError(13, "Permission denied"), 1),
+])
+def test_the_exit_code_says_who_must_act_and_stderr_why_in_one_line(run, client, error, code):
+    client.refuse["a"] = error
+
+    got, out, err = run("publish", "a", "b")
+
+    assert (got, out) == (code, "")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("error, code", [(errors.ConnectionLost("Gone."), 3), (errors.StoreFull("Full."), 4)])
+def test_what_is_not_a_lines_fault_ends_the_run_with_its_code_and_the_account(run, client, stdin, error, code):
+    client.refuse["t.no"] = error
+    stdin(b'{"a": "x"}\n{"a": "no"}\n{"a": "y"}\n')
+
+    got, _, err = run("publish", "--json", "t.{a}")
+
+    assert got == code
+    assert "message" in err.splitlines()[-2] and str(error) in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("args, reason", [
+    ([], "TOPIC and PAYLOAD"), (["a"], "TOPIC and PAYLOAD"), (["a", "b", "c"], "TOPIC and PAYLOAD"),
+    (["--lines", "a", "--json", "b"], "exclude"), (["--bytes", "--json-payload", "a", "b"], "exclude"),
+    (["--lines", "a.*"], "wildcard"), (["--json", "a.{}"], "name a field"), (["--lines", "a", "/nowhere"], "No such file"),
+    (["--header", "h", "a", "b"], "NAME=VALUE"), (["--json-payload", "a", "{"], "no JSON"), (["--batch", "0", "a", "b"], "0"),
+])
+def test_wrong_use_of_publish_is_told(run, client, args, reason):
+    code, _, err = run("publish", *args)
+
+    assert code == 2 and reason in err and err.count("\n") == 1
+    assert client.published == []
+
+
+# --- subscribe -------------------------------------------------------------------------
+
+def test_subscribe_prints_json_lines_when_piped(run, client):
+    client.batches = [sealed(3, "x", {"n": float("nan")}), sealed(5, b"\xff")]
+
+    code, out, err = run("subscribe", "a.>")
+
+    assert code == 0 and err == ""
+    assert [json.loads(line) for line in out.splitlines()] == [
+        {"topic": "a.b", "offset": 3, "time": 1.5, "payload": "x"},
+        {"topic": "a.b", "offset": 4, "time": 1.5, "payload": {"n": "NaN"}},
+        {"topic": "a.b", "offset": 5, "time": 1.5, "payload": {"base64": "/w=="}}]
+
+
+def test_subscribe_passes_its_options_on(run, client):
+    run("subscribe", "a.>", "b", "--start", "last:3", "--until", "end", "--policy", "block", "--max-bytes", "1M",
+        "--max-messages", "7", "--block-timeout-s", "2s", "--name", "me", "--epoch", "e")
+
+    patterns, options = client.asked
+    assert patterns == ["a.>", "b"]
+    del options["on_gap"], options["on_control"]
+    assert options == {"start": {"last": 3}, "until": "end", "policy": "block", "max_bytes": 1 << 20,
+                       "max_messages": 7, "block_timeout_s": 2.0, "name": "me", "epoch": "e"}
+
+
+def test_subscribe_without_patterns_takes_everything(run, client):
+    run("subscribe")
+
+    assert client.asked[0] == ">"
+
+
+def test_count_ends_in_the_middle_of_a_batch(run, client):
+    client.batches = [sealed(0, "a", "b"), sealed(2, "c", "d"), RuntimeError("read too far")]
+
+    code, out, _ = run("subscribe", "--count", "3", "--format", "payload")
+
+    assert (code, out) == (0, "a\nb\nc\n")
+
+
+def test_gaps_are_told_on_stderr(run, client):
+    client.batches = [sealed(0, "a"), Gap(1, 1001, 1000, "retention"), Gap(1001, 1005, None, "drop")]
+
+    code, out, err = run("subscribe", "--format", "payload")
+
+    assert out == "a\n"
+    assert err.splitlines() == ["zstreampub: gap: 1,000 messages in [1, 1001) will not come (retention)",
+                                "zstreampub: gap: an unknown number of messages in [1001, 1005) will not come (drop)"]
+
+
+def test_a_subscription_that_was_ended_is_exit_code_1(run, client):
+    client.batches = [sealed(0, "a"), errors.SlowConsumer("Too slow.", resume=1)]
+
+    code, out, err = run("subscribe", "--format", "text")
+
+    assert code == 1 and "a.b  a" in out and "SlowConsumer" in err
+
+
+# --- the lists --------------------------------------------------------------------------
+
+@pytest.mark.parametrize("command, rows", [
+    ("topics", [{"topic": "a.b", "messages": 2, "bytes": 100, "next": 5}]),
+    ("subscriptions", [{"id": "x", "patterns": ["a.>"], "policy": "spill", "state": "live", "position": 4, "lag": 0}]),
+    ("stats", [{"published": 5, "store": {"bytes": 7}}]),
+])
+def test_lists_are_json_lines_when_piped(run, command, rows):
+    code, out, err = run(command)
+
+    assert code == 0 and err == ""
+    assert [json.loads(line) for line in out.splitlines()] == rows
