@@ -11,7 +11,6 @@ from gevent.event import AsyncResult
 from zstreampub import errors
 from zstreampub.cli import main
 from zstreampub.message import Batch
-from zstreampub.store import Gap
 
 
 class FakeClient:
@@ -23,6 +22,7 @@ class FakeClient:
         self.batches = []
         self.asked = None
         self.closed = False
+        self.is_connected = True
 
     def __call__(self, address, timeout_s):
         self.address, self.timeout_s = address, timeout_s
@@ -54,7 +54,7 @@ class FakeClient:
         for batch in self.batches:
             if isinstance(batch, Exception):
                 raise batch
-            if isinstance(batch, Gap):
+            if isinstance(batch, dict):
                 options["on_gap"](batch)
             else:
                 yield batch
@@ -104,6 +104,10 @@ def sealed(first, *payloads, topic="a.b"):
     batch = Batch.of(topic, payloads)
     batch.seal(first, 1_500_000)
     return batch
+
+
+def gap(first, next, count, why):
+    return {"control": "gap", "first": first, "next": next, "count": count, "why": why}
 
 
 # --- publish -----------------------------------------------------------------------
@@ -277,7 +281,7 @@ def test_count_ends_in_the_middle_of_a_batch(run, client):
 
 
 def test_gaps_are_told_on_stderr(run, client):
-    client.batches = [sealed(0, "a"), Gap(1, 1001, 1000, "retention"), Gap(1001, 1005, None, "drop")]
+    client.batches = [sealed(0, "a"), gap(1, 1001, 1000, "retention"), gap(1001, 1005, None, "drop")]
 
     code, out, err = run("subscribe", "--format", "payload")
 

@@ -3,6 +3,7 @@
 import sys
 from types import ModuleType
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -141,7 +142,7 @@ def test_no_two_commands_mean_different_things_by_one_variable():
 
     for command in main.commands.values():
         for param in command.params:
-            if param.param_type_name == "option":
+            if isinstance(param, click.Option):
                 kinds.setdefault(param.name, set()).add((param.is_flag, param.multiple, param.type.name))
 
     assert {name: found for name, found in kinds.items() if len(found) > 1} == {}

@@ -9,6 +9,8 @@ from .options import BYTES, SECONDS, Parsed, client_options, command, connected,
 from .screen import Out, note, wants_colour
 from .units import parse_start, parse_until
 
+_LOOK_S = 0.25
+
 
 @command("  zstreampub subscribe 'flights.SFO.>' --start earliest\n"
          "  zstreampub subscribe 'orders.>' --start last:10 --until end | jq .payload")
@@ -37,13 +39,17 @@ def subscribe(patterns, address, timeout_s, count, **options):
     are UTF-8 become text and others {"base64": ...}; NaN and infinities become texts. Gaps
     and lost connections are told on stderr; after a lost connection it goes on where it was.
     """
+    import gevent
+
     out = Out()
     line_of = _line_of(options.pop("format"), out.is_terminal)
     with connected(address, timeout_s) as client:
         stream = client.subscribe(list(patterns) or ">", on_gap=_tell_gap, on_control=_Controls().tell, **options)
+        watch = gevent.spawn(_tell_losses, client)
         try:
             _print(stream, out, line_of, count)
         finally:
+            watch.kill()
             stream.close()
 
 
@@ -71,8 +77,19 @@ def _line_of(form, terminal):
 
 
 def _tell_gap(gap):
-    count = "an unknown number of" if gap.count is None else f"{gap.count:,}"
-    note(f"gap: {count} messages in [{gap.first}, {gap.next}) will not come ({gap.why})")
+    count = "an unknown number of" if gap["count"] is None else f"{gap['count']:,}"
+    note(f"gap: {count} messages in [{gap['first']}, {gap['next']}) will not come ({gap['why']})")
+
+
+def _tell_losses(client):
+    """Say when the connection is gone: until there is a new one, people would only see silence."""
+    import gevent
+    was = True
+    while True:
+        if was and not client.is_connected:
+            note("the connection is lost; connecting again ...")
+        was = client.is_connected
+        gevent.sleep(_LOOK_S)
 
 
 class _Controls:
