@@ -64,6 +64,11 @@ class Server(zerorpc.Server):
             self._broker.on_failed = self._store_died
             self._broker.server_stats = self._lane.stats
 
+    @property
+    def endpoints(self):
+        """Where it listens; a port that was chosen by the system has its number."""
+        return list(self._events.endpoints)
+
     def run(self):
         """Serve until :meth:`stop`, :meth:`drain` or :meth:`close`; raise what made serving impossible."""
         self._stopped.wait()
@@ -125,11 +130,17 @@ class LaneEvents(Events):
         self._context = context
         self._zmq = zmq.Context()
         self.closed = False
+        self.endpoints: list[str] = []
         self.socket = self._socket = self._zmq.socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self.socket.setsockopt(zmq.MAXMSGSIZE, max_frame_bytes)
         self.socket.setsockopt(zmq.SNDHWM, _PIPE_FRAMES)
         self.socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+
+    def bind(self, endpoint, resolve=True):
+        for one in self._resolve_endpoint(endpoint, resolve):
+            self.socket.bind(one)
+            self.endpoints.append(self.socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode())
 
     def close(self):
         """End the ZeroMQ context; waits outside the hub for what is still being sent."""

@@ -27,7 +27,7 @@ def serve(bind, store, log_level, **values):
     configure_logging(log_level)
     from ..server import serve as run  # loads lmdb and zerorpc, which --help need not wait for
 
-    run(list(bind), store, settings, ready=lambda _, broker: click.echo(ready_line(broker, store, bind), err=True))
+    run(list(bind), store, settings, ready=lambda server, broker: click.echo(ready_line(broker, store, server.endpoints), err=True))
 
 
 def ready_line(broker, store, bind):
