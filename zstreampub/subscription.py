@@ -259,7 +259,12 @@ class Subscription:
         tail = self._broker.tail_from(self.cursor)
         if tail is None:
             return
-        for batch in tail:
+        if self._fill(tail):
+            self._turn_live()
+
+    def _fill(self, batches):
+        """Put what fits of *batches* and move the cursor along; return whether all of it did."""
+        for batch in batches:
             if batch.next <= self.cursor or batch.topic not in self.wanted:
                 continue
             batch = self._cut(batch)
@@ -269,8 +274,8 @@ class Subscription:
             if taken:
                 self.force(batch.slice(0, taken))
             if taken < batch.count:
-                return
-        self._turn_live()
+                return False
+        return True
 
     def _turn_live(self):
         self.cursor = max(self.cursor, min(self._broker.next, self.until))
@@ -297,16 +302,15 @@ class Subscription:
             return
         if chunk.gap is not None:
             queue.put_gap(chunk.gap)
-        for batch in chunk.batches:
-            queue.put(batch)
         self._trims = chunk.trims
-        found = chunk.next if chunk.next > self.cursor else end
-        self.cursor = max(self.cursor, min(found, self.until))
-        self._release_holds(self.cursor)
-        if self.cursor >= self._broker.next:
-            self._turn_live()
-        else:
-            self._refill()
+        if self._fill(chunk.batches):
+            found = chunk.next if chunk.next > self.cursor else end
+            self.cursor = max(self.cursor, min(found, self.until))
+            if self.cursor >= self._broker.next:
+                self._turn_live()
+            else:
+                self._refill()
+        self._release_holds(self.cursor)    # what did not fit is read again when there is room
         self.on_ready()
 
     # --- holding publishers ------------------------------------------------------------------
