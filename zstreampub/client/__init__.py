@@ -1,0 +1,7 @@
+"""The Python client. It shares only the ground floor and the transport with the server."""
+
+from .client import Client
+from .producer import Producer
+from .subscription import Subscription
+
+__all__ = ["Client", "Producer", "Subscription"]

@@ -1,0 +1,200 @@
+"""The client: one connection to a server, shared by all greenlets of a thread.
+
+It batches what is published, connects anew by itself, retries what may be retried and
+resumes its subscriptions where they were. Works in patched and in unpatched processes.
+"""
+
+from ..errors import ConnectionLost, InvalidOption
+from ..message import Message, Undecodable
+from . import entries
+from .calls import Call
+from .channels import Channels
+from .producer import Producer
+from .publisher import Publisher
+from .subscription import Subscription
+
+_LONGEST_S = 1e7            # what timers can be set to
+_IDEMPOTENT = frozenset(("topics", "get", "last", "stats", "about", "subscriptions", "unsubscribe", "consumers"))
+
+
+class Client:
+    """Publishes to and subscribes at the server at *address*: text, or a list of which the first that answers is used.
+
+    It connects in the background; a call waits for that, at most its *timeout_s*. Belongs to
+    the thread and the process that made it. *heartbeat_s* is how often the connection is
+    probed; after two that are not answered it is lost and made anew. *name* is the default
+    name of its subscriptions.
+    """
+
+    def __init__(self, address="tcp://127.0.0.1:4242", *, timeout_s=30.0, heartbeat_s=5.0, name=None):
+        addresses = [address] if isinstance(address, str) else list(address)
+        if not addresses:
+            raise InvalidOption("A client needs an address to connect to.")
+        self._timeout_s = _seconds("timeout_s", timeout_s)
+        self._name = name
+        self._limits_call = None
+        self._channels = Channels(addresses, _seconds("heartbeat_s", heartbeat_s), self._ask_limits)
+        self._publisher = Publisher(self._channels)
+
+    # --- publishing --------------------------------------------------------------------
+
+    def publish(self, topic, payload, *, headers=None, key=None, id=None, timeout_s=None):
+        """Publish one message; return its offset once it is on the server's disk.
+
+        Raises InvalidTopic, InvalidPayload, MessageTooLarge, a StoreError, or RequestTimeout, which says
+        whether the message can have been stored.
+        """
+        self.check_owner()
+        return self._publish(entries.single(topic, payload, headers, key, id), timeout_s)
+
+    def publish_many(self, topic, payloads, *, headers=None, keys=None, ids=None, timeout_s=None):
+        """Publish a list of messages, all or none; return ``(first, next)``: their offsets are ``first <= o < next``.
+
+        *headers* is one map for all or a list of maps, *keys* and *ids* are lists; None stands for none.
+        """
+        self.check_owner()
+        return self._publish(entries.several(topic, payloads, headers, keys, ids), timeout_s)
+
+    def producer(self, *, linger_s=0.002, max_pending_bytes=16 << 20, timeout_s=None):
+        """Return a :class:`Producer`, which publishes without waiting for each answer."""
+        self.check_owner()
+        return Producer(self._channels.check_owner, self._publisher, _seconds("linger_s", linger_s), max_pending_bytes,
+                        self._within(timeout_s))
+
+    # --- subscribing -------------------------------------------------------------------
+
+    def subscribe(self, patterns=">", *, start="new", until=None, policy=None, max_messages=None, max_bytes=None,
+                  block_timeout_s=None, epoch=None, name=None, on_gap=None, on_control=None, reconnect=True):
+        """Return an open :class:`Subscription` to *patterns*, one or a list.
+
+        The options are those of the protocol; a wrong one raises here. *start* counts for the first connection;
+        later ones resume at ``Subscription.offset``. With *reconnect* (default) a lost connection, a
+        draining server and a ``SlowConsumer`` are no error: reading goes on where it was. Without it they
+        are raised, with ``resume``. ``on_gap(gap)`` is called at the place of a gap; without it GapError is
+        raised there, once, and reading can go on. ``on_control(control)`` is shown all other controls.
+        """
+        self.check_owner()
+        options = {"start": start, "until": until, "policy": policy, "max_messages": max_messages,
+                   "max_bytes": max_bytes, "block_timeout_s": block_timeout_s, "epoch": epoch,
+                   "name": self._name if name is None else name}
+        if until == "end":
+            options["until"] = self.about().get("next")     # fixed here, for a resumed stream must not move it
+        options = {name: value for name, value in options.items() if value is not None}
+        subscription = Subscription(self._channels, patterns if isinstance(patterns, str) else list(patterns), options,
+                                    reconnect=reconnect, on_gap=on_gap, on_control=on_control)
+        subscription.wait_open(self._timeout_s)
+        return subscription
+
+    def unsubscribe(self, subscription_id):
+        """End the subscription with this id, whoever's it is; return whether it was there."""
+        return self.call("unsubscribe", subscription_id)
+
+    # --- asking --------------------------------------------------------------------------
+
+    def topics(self, pattern=">"):
+        """Return ``[{"topic", "messages", "bytes", "next"}, ...]`` of what is kept, sorted by topic."""
+        return self.call("topics", pattern)
+
+    def subscriptions(self):
+        """Return a map for each live subscription of the server."""
+        return self.call("subscriptions")
+
+    def stats(self):
+        """Return the server's counters."""
+        return self.call("stats")
+
+    def about(self):
+        """Return the server's version, epoch, bounds of the log, heartbeat and limits."""
+        return self.call("about")
+
+    def get(self, offset):
+        """Return the message at *offset*, or None."""
+        return _message(self.call("get", offset))
+
+    def last(self, topic, key=None):
+        """Return the newest message of *topic*, of those with *key* if given, or None."""
+        return _message(self.call("last", topic) if key is None else self.call("last", topic, key))
+
+    def call(self, method, *args, timeout_s=None):
+        """Call any method of the service; return what it returns.
+
+        The reading methods are asked again if the connection is lost meanwhile; any other raises ConnectionLost
+        then, for it may have run.
+        """
+        self.check_owner()
+        call = Call(self._channels, method, args, self._within(timeout_s), retry=method in _IDEMPOTENT).check()
+        self._channels.expire(call)
+        self._channels.open(call)
+        try:
+            return call.future.get()
+        finally:
+            self._channels.forget(call)     # whoever waited may have been killed
+
+    # --- the rest ----------------------------------------------------------------------
+
+    @property
+    def is_connected(self):
+        """Whether there is a connection at the moment."""
+        return self._channels.is_up
+
+    def check_owner(self):
+        """Raise RequestError in any thread or process but the one that made the client."""
+        self._channels.check_owner()
+
+    def close(self):
+        """Close the connection: publishes that wait get ConnectionLost, subscriptions end. Waits for nothing."""
+        self.check_owner()
+        self._channels.close()
+        self._publisher.close(ConnectionLost("The client is closed."))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _publish(self, entry, timeout_s):
+        timeout_s = self._within(timeout_s)
+        self._publisher.check(entry)
+        self._publisher.submit((entry,), timeout_s)
+        try:
+            return entry.get()
+        except BaseException as error:
+            self._publisher.give_up(entry, error)       # whoever waited may have been killed
+            raise
+
+    def _within(self, timeout_s):
+        return self._timeout_s if timeout_s is None else _seconds("timeout_s", timeout_s)
+
+    def _ask_limits(self):
+        """Ask what the server takes: on each connection, for it may be another server."""
+        if self._limits_call is not None:
+            self._channels.forget(self._limits_call)
+        self._limits_call = call = Call(self._channels, "about", (), None, retry=False)
+        call.future.rawlink(self._learn_limits)
+        self._channels.open(call)
+
+    def _learn_limits(self, answer):
+        if isinstance(answer.exception, ConnectionLost):
+            return      # asked again on the next connection
+        about = answer.value if answer.exception is None else None
+        if isinstance(about, dict):
+            self._channels.learn_heartbeat(about.get("heartbeat_s"))
+        self._publisher.learn_limits(about)
+
+
+def _seconds(name, value):
+    if type(value) not in (int, float) or not value > 0:
+        raise InvalidOption(f"{name} is a number of seconds above 0, not {value!r:.60}.", option=name)
+    return min(value, _LONGEST_S)
+
+
+def _message(fields):
+    """Return the Message that a map of the server stands for."""
+    if fields is None:
+        return None
+    payload = fields["payload"]
+    if fields.get("error") == "InvalidPayload":
+        payload = Undecodable(payload, "The payload is no msgpack value.")
+    return Message(fields["topic"], fields["offset"], fields["time"], payload,
+                   fields.get("key"), fields.get("id"), fields.get("headers"))

@@ -1,0 +1,180 @@
+"""What one caller publishes, and how the publishes of many callers share one ``append`` request.
+
+Everything is checked before it is packed together, so that a caller's mistake is an
+error in that caller and in nobody else. Nothing here knows of a connection.
+"""
+
+from gevent.event import AsyncResult
+
+from ..errors import BatchTooLarge, InvalidPayload
+from ..message import METADATA_COLUMNS, Batch, check_message_size, pack_payload, pack_payloads
+from ..topics import check_topic
+from ..wire import pack
+
+MAX_BATCHES = 4096          # in one append request: the protocol's limit
+FRAME_BYTES = 512 * 1024    # a request is closed when it has this many; a larger one only if one caller wants it
+
+BATCH_OVERHEAD = 300        # header, topic and framing, at the most
+_VALUE_OVERHEAD = 4
+_SLACK = 32 * 1024          # the server takes frames of 64 KiB more than its largest batch
+
+
+class Entry(AsyncResult):
+    """Some messages of one topic from one caller, in order; all or none of them are stored.
+
+    It is also the future of its outcome: ``get(timeout=...)`` gives the offset, or ``(first, next)``
+    where *many* were published at once, or raises. ``asked`` tells whether anybody did.
+    One object, because a fast publisher has tens of thousands of them and each costs the garbage collector.
+    """
+
+    __slots__ = ("topic", "values", "count", "metadata", "size", "many", "asked", "request", "place", "patience",
+                 "on_outcome")
+
+    def __init__(self, topic, values, metadata, many):
+        super().__init__()
+        self.topic = topic
+        self.values = values        # packed payloads
+        self.count = len(values)
+        self.metadata = metadata    # column -> list, or None
+        self.many = many
+        self.size = (sum(map(len, values)) if many else len(values[0])) + _VALUE_OVERHEAD * self.count
+        if metadata:
+            self.size += len(pack(metadata))
+        self.asked = False
+        self.request = None         # the one that it was sent in, or None
+        self.place = None           # where in that request
+        self.patience = None        # the Patience that it shares with others
+        self.on_outcome = None      # called with the entry once it has its outcome
+
+    def get(self, block=True, timeout=None):
+        self.asked = True
+        return super().get(block, timeout)
+
+    def result(self, timeout=None):
+        """Return the outcome, as ``get`` does."""
+        return self.get(timeout=timeout)
+
+    def settle(self, value, error=None):
+        """Tell the caller the outcome; only the first counts."""
+        if self.ready():
+            return
+        self.values = self.metadata = None
+        if error is None:
+            self.set(value)
+        else:
+            self.set_exception(error)
+        patience = self.patience
+        if patience is not None:
+            patience.left -= 1
+            if not patience.left:
+                patience.end()
+        if self.on_outcome is not None:
+            self.on_outcome(self)
+
+
+class Limits:
+    """What the server takes, as its ``about()`` says."""
+
+    def __init__(self, about=None):
+        about = about if isinstance(about, dict) else {}
+        self.max_message_bytes = _limit(about, "max_message_bytes", 1 << 20)
+        self.max_batch_messages = _limit(about, "max_batch_messages", 1 << 16)
+        self.max_batch_bytes = _limit(about, "max_batch_bytes", 1 << 24)
+        self.frame_bytes = min(FRAME_BYTES, self.max_batch_bytes)
+
+    def check(self, entry):
+        """Raise MessageTooLarge or BatchTooLarge if the server would not take *entry*."""
+        check_message_size(max(map(len, entry.values)) if entry.many else len(entry.values[0]), self.max_message_bytes)
+        if entry.size > self.max_batch_bytes + _SLACK or entry.count > self.max_batch_messages * MAX_BATCHES:
+            raise BatchTooLarge(f"What is published at once has at most {self.max_batch_bytes} bytes packed, this has "
+                                f"about {entry.size}. Publish it in parts, or raise max_batch_bytes on the server.",
+                                size=entry.size, limit=self.max_batch_bytes)
+
+
+def single(topic, payload, headers=None, key=None, id=None):
+    """Return the Entry of one message. Raises InvalidTopic, InvalidPayload."""
+    check_topic(topic)
+    metadata = None
+    if headers is not None or key is not None or id is not None:
+        columns = zip(METADATA_COLUMNS, (key, id, headers))
+        metadata = _checked_metadata(topic, {name: [value] for name, value in columns if value is not None}, 1)
+    return Entry(topic, (pack_payload(payload),), metadata, False)
+
+
+def several(topic, payloads, headers=None, keys=None, ids=None):
+    """Return the Entry of a list of messages; *headers* is one map for all or a list of maps.
+
+    Raises InvalidTopic, InvalidPayload.
+    """
+    check_topic(topic)
+    payloads = list(payloads)
+    if not payloads:
+        raise InvalidPayload("There is nothing to publish: the list of payloads is empty.")
+    if isinstance(headers, dict):
+        headers = [headers] * len(payloads)
+    columns = zip(METADATA_COLUMNS, (keys, ids, headers))
+    metadata = {name: list(column) for name, column in columns if column is not None} or None
+    if metadata is not None:
+        metadata = _checked_metadata(topic, metadata, len(payloads))
+    return Entry(topic, pack_payloads(payloads), metadata, True)
+
+
+def join(entries, limits):
+    """Return packed batches of all *entries*, in order; sets the ``place`` of each.
+
+    Neighbours with the same topic share a batch. A place is ``(batch, start, last batch, stop)``:
+    the first message is number *start* of one batch, the one after the last is *stop* of another.
+    """
+    batches: list = []
+    run, count, size = [entries[0]], entries[0].count, entries[0].size
+    for entry in entries[1:]:
+        count += entry.count
+        size += entry.size
+        if entry.topic == run[0].topic and count <= limits.max_batch_messages and size < limits.max_batch_bytes:
+            run.append(entry)
+        else:
+            _pack_run(run, limits, batches)
+            run, count, size = [entry], entry.count, entry.size
+    _pack_run(run, limits, batches)
+    return batches
+
+
+def _pack_run(run, limits, batches):
+    """Pack the entries of *run*, which have one topic: into one batch, or several if it is a single large entry."""
+    values, metadata = run[0].values, run[0].metadata or {}
+    if len(run) > 1:
+        values = [value for entry in run for value in entry.values]
+        metadata = _join_metadata(run)
+    at = len(batches)
+    for start in range(0, len(values), limits.max_batch_messages):
+        stop = start + limits.max_batch_messages
+        part = {name: column[start:stop] for name, column in metadata.items()}
+        # The values are packed and checked already; Batch.of would do both again.
+        batches.append(Batch._assemble(run[0].topic, values[start:stop], part).packed)
+    if len(run) == 1:
+        run[0].place = (at, 0, len(batches) - 1, len(values) - (len(batches) - 1 - at) * limits.max_batch_messages)
+        return
+    start = 0
+    for entry in run:
+        stop = start + entry.count
+        entry.place = (at, start, at, stop)
+        start = stop
+
+
+def _join_metadata(run):
+    names = {name for entry in run if entry.metadata for name in entry.metadata}
+    return {name: [value for entry in run
+                   for value in (entry.metadata or {}).get(name) or [None] * entry.count] for name in names}
+
+
+def _checked_metadata(topic, metadata, count):
+    """Return a copy of *metadata* that its giver cannot change any more. Raises InvalidPayload."""
+    Batch.of(topic, [None] * count, *(metadata.get(name) for name in METADATA_COLUMNS))
+    if "headers" in metadata:
+        metadata["headers"] = [headers and dict(headers) for headers in metadata["headers"]]
+    return metadata
+
+
+def _limit(about, name, default):
+    value = about.get(name)
+    return value if type(value) is int and value > 0 else default
