@@ -51,11 +51,11 @@ def test_colours_are_ours_alone():
     line = encode.Lines(colour=True)(Message("a.b", 5, 1.5, "x\x1b[0m", id="i", headers={"h": b"v"}))
 
     assert line.count("\x1b[0m") == line.count("\x1b[2m") + line.count("\x1b[36m")
-    assert '{"id":"i","headers":{"h":"v"}}' in line
+    assert '{"id": "i", "headers": {"h": "v"}}' in line
 
 
 @pytest.mark.parametrize("payload, raw", [
-    ("text\n", b"text\n"), (b"\xff", b"\xff"), ({"a": 1}, b'{"a":1}'), (None, b"null"),
+    ("text\n", b"text\n"), (b"\xff", b"\xff"), ({"a": 1}, b'{"a": 1}'), (None, b"null"),
     (Undecodable(b"\xc1", "broken"), b"\xc1"),
 ])
 def test_the_payload_format_gives_text_and_bytes_as_they_are(payload, raw):

@@ -14,8 +14,8 @@ from datetime import datetime
 
 from ..message import Undecodable
 
-_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_strict = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_dumps = json.JSONEncoder(ensure_ascii=False).encode
+_strict = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def to_json(value):

@@ -4,6 +4,7 @@ The variable is ZSTREAMPUB_ and the name of the flag's value, without the name o
 command: ZSTREAMPUB_ADDRESS serves all of them. ``--help`` shows it at every flag.
 """
 
+import signal
 from contextlib import contextmanager
 from dataclasses import fields
 
@@ -71,11 +72,20 @@ def connected(address, timeout_s):
     """Give a :class:`zstreampub.client.Client` that is closed afterwards."""
     from ..client import Client  # gevent and pyzmq take a while to load; --help should not
 
+    _interrupt_quietly()
     client = Client(address, timeout_s=timeout_s)
     try:
         yield client
     finally:
         client.close()
+
+
+def _interrupt_quietly():
+    """Let ctrl-C reach the command only: in gevent's hub, where it mostly strikes, it would be printed first."""
+    import gevent
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:      # not in a background job, which ignores it
+        gevent.signal_handler(signal.SIGINT, gevent.kill, gevent.getcurrent(), KeyboardInterrupt)
 
 
 def settings_options(function):

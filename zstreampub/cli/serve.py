@@ -27,7 +27,10 @@ def serve(bind, store, log_level, **values):
     configure_logging(log_level)
     from ..server import serve as run  # loads lmdb and zerorpc, which --help need not wait for
 
-    run(list(bind), store, settings, ready=lambda server, broker: click.echo(ready_line(broker, store, server.endpoints), err=True))
+    def say_ready(server, broker):
+        click.echo(ready_line(broker, store, server.endpoints), err=True)
+
+    run(list(bind), store, settings, ready=say_ready)
 
 
 def ready_line(broker, store, bind):

@@ -44,7 +44,8 @@ def subscribe(patterns, address, timeout_s, count, **options):
     out = Out()
     line_of = _line_of(options.pop("format"), out.is_terminal)
     with connected(address, timeout_s) as client:
-        stream = client.subscribe(list(patterns) or ">", on_gap=_tell_gap, on_control=_Controls().tell, **options)
+        controls = _Controls(greet=options["until"] is None and sys.stderr.isatty())
+        stream = client.subscribe(list(patterns) or ">", on_gap=_tell_gap, on_control=controls.tell, **options)
         watch = gevent.spawn(_tell_losses, client)
         try:
             _print(stream, out, line_of, count)
@@ -95,7 +96,8 @@ def _tell_losses(client):
 class _Controls:
     """Tells people where the stream starts, and when it goes on after a lost connection."""
 
-    def __init__(self):
+    def __init__(self, greet):
+        self._greet = greet
         self._greeted = False
 
     def tell(self, control):
@@ -103,6 +105,6 @@ class _Controls:
             return
         if self._greeted:
             note(f"connected again; going on at offset {control['offset']}")
-        elif sys.stderr.isatty():
+        elif self._greet:
             note(f"subscribed at offset {control['offset']}, epoch {control['epoch']}; ctrl-C ends")
         self._greeted = True
