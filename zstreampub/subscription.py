@@ -285,10 +285,11 @@ class Subscription:
     def _read(self):
         """Read one chunk of the log into the queue (in a greenlet of its own)."""
         queue = self.queue
+        start = self.cursor
         end = self._broker.next     # the snapshot that is read holds at least this much
         try:
             chunk = self._broker.store.read(
-                self.cursor, self.wanted, self.until, max(queue.max_messages - queue.messages, 1),
+                start, self.wanted, self.until, max(queue.max_messages - queue.messages, 1),
                 max(min(queue.max_bytes - queue.bytes, _CHUNK_BYTES), 1), self._trims)
         except StoreError as error:
             self.end(error)
@@ -304,7 +305,7 @@ class Subscription:
             queue.put_gap(chunk.gap)
         self._trims = chunk.trims
         if self._fill(chunk.batches):
-            found = chunk.next if chunk.next > self.cursor else end
+            found = chunk.next if chunk.next > start else end
             self.cursor = max(self.cursor, min(found, self.until))
             if self.cursor >= self._broker.next:
                 self._turn_live()
