@@ -88,11 +88,12 @@ class Store(ABC):
     epoch: str
 
     @abstractmethod
-    def follow(self, deliver):
+    def follow(self, deliver, died=None):
         """Tell ``deliver(appends)`` everything from now on (one follower; call before the first append).
 
         *appends* is a non-empty list of finished :class:`Append`, in offset order.
-        ``deliver`` runs on the hub and must not wait or raise.
+        ``died(error)`` is told the StoreError after which nothing can be appended any more,
+        also if nobody is appending. Both run on the hub and must not wait or raise.
         """
 
     @abstractmethod

@@ -21,9 +21,9 @@ class ChunkBuilder:
         self._bytes = self._max_bytes = min(max_bytes, LOOK_BYTES)
         self._look = LOOK_BATCHES
 
-    def look(self, first):
+    def look(self, first, cost=1):
         """Count one more batch that is looked at; False if the reader should go on there another time."""
-        self._look -= 1
+        self._look -= cost
         if self._look < 0:
             self.next = max(first, self._cursor)
             return False

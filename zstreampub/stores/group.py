@@ -19,15 +19,15 @@ MAX_APPEND_MESSAGES = 1 << 19
 class Group:
     """What one transaction appends.
 
-    ``placed`` are ``(topic, batch)`` in offset order, ``new_topics`` those not seen before,
-    ``records`` the changed records of producers and ``forgotten`` the producers that go;
-    ``appends`` is everybody who must be told, in order.
+    ``placed`` are ``(topic, batch)`` in offset order, ``new_topics`` those not seen before by name,
+    ``sequences`` are ``(producer, entry)`` to remember; ``appends`` is everybody who must be told, in order.
     """
 
     def __init__(self, appends, state, producers, settings):
         self.appends = appends
         self.placed = []
         self.new_topics = {}
+        self.sequences = []
         self.end = state.end
         self.time_us = state.clock_us()
         self._state = state
@@ -40,9 +40,6 @@ class Group:
                 self._admit(append, now)
             except RequestError as error:
                 append.error = error
-        self.records = {producer: dedup.pack(sequences, self.time_us)
-                        for producer, sequences in self._touched.items()}
-        self.forgotten = producers.surplus(self._touched)
 
     @property
     def messages(self):
@@ -62,8 +59,9 @@ class Group:
         self._check(append)
         append.firsts = self._place(append.batches)
         if sequences is not None:
-            dedup.remember(sequences, append.sequence, append.firsts)
+            entry = dedup.remember(sequences, append.sequence, append.firsts)
             self._touched[append.producer] = sequences
+            self.sequences.append((append.producer, entry))
 
     def _sequences(self, producer):
         touched = self._touched.get(producer)
@@ -96,13 +94,14 @@ class Group:
         return firsts
 
     def apply(self):
-        """The commit is through: count everything. Returns the topics that were appended to."""
+        """The commit is through: count everything."""
         state, topics = self._state, self._state.topics
         for topic in self.new_topics.values():
             topics.add(topic)
         for topic, batch in self.placed:
             topic.add(batch.first, batch.count, len(batch.packed))
-        self._producers.keep(self._touched, self.records, self.forgotten)
+        if self._touched:
+            self._producers.keep(self._touched, self.time_us)
         state.time_us = self.time_us
         state.end = self.end        # last, see state.py
 

@@ -14,7 +14,6 @@ import gevent
 from ..errors import StoreClosed, StoreCorrupt, StoreFull
 from ..message import Batch
 from ..store import Store
-from . import producers as dedup
 from .chunk import LOOK_BATCHES, ChunkBuilder
 from .group import Group
 from .keys import key_digest, newest_of_keys
@@ -95,7 +94,7 @@ class MemoryStore(Store):
         now_us = self._state.clock_us()
         for limits in self._state.topics.limits:
             if limits.due(now_us):
-                self._remove(self._choose(limits.cursor, limits.chooser(now_us)))
+                self._remove(self._choose(self._state.first, limits.chooser(now_us)))
 
     def _choose(self, cursor, goes):
         removals = []

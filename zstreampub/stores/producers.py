@@ -21,15 +21,23 @@ _UNPACKED = 512     # producers whose record stands ready as a dict
 
 
 class Producers:
-    """The records of all producers, the longest idle first."""
+    """The records of all producers, the longest idle first.
+
+    ``changed``: whose record differs from what was saved last; for the store that saves.
+    """
 
     def __init__(self, limit):
         self._limit = limit
         self._records = OrderedDict()
         self._unpacked = {}
+        self.changed = set()
 
     def __len__(self):
         return len(self._records)
+
+    def record(self, producer):
+        """Return the packed record, or None if the producer is forgotten."""
+        return self._records.get(producer)
 
     def load(self, records):
         """Take over ``(producer, record)`` pairs in any order."""
@@ -44,25 +52,19 @@ class Producers:
             return unpack(record) if record else {}
         return dict(sequences)
 
-    def surplus(self, touched):
-        """Return the producers that must be forgotten once those in *touched* are kept."""
-        over = len(self._records) + sum(one not in self._records for one in touched) - self._limit
-        if over <= 0:
-            return []
-        idle = (one for one in self._records if one not in touched)
-        return [one for one, _ in zip(idle, range(over))]
-
-    def keep(self, touched, records, forgotten):
-        """Make it so: *touched* maps producers to sequences, *records* to the same packed."""
-        for producer in forgotten:
-            del self._records[producer]
-            self._unpacked.pop(producer, None)
-        for producer, record in records.items():
-            self._records[producer] = record
+    def keep(self, touched, time_us):
+        """Keep *touched*, a dict of producer -> sequences; the longest idle ones are forgotten over the limit."""
+        for producer, sequences in touched.items():
+            self._records[producer] = pack(sequences, time_us)
             self._records.move_to_end(producer)
+            self.changed.add(producer)
         if len(self._unpacked) + len(touched) > _UNPACKED:
             self._unpacked = {}
         self._unpacked.update(touched)
+        while len(self._records) > self._limit:
+            producer, _ = self._records.popitem(last=False)
+            self._unpacked.pop(producer, None)
+            self.changed.add(producer)
 
 
 def known(sequences, sequence, producer):
@@ -79,10 +81,19 @@ def known(sequences, sequence, producer):
 
 
 def remember(sequences, sequence, firsts):
-    """Note that *sequence* was stored at *firsts*; the lowest sequence gives way."""
+    """Note that *sequence* was stored at *firsts* and return its entry; the lowest sequence gives way."""
     if len(sequences) >= KEPT:
         del sequences[min(sequences)]
-    sequences[sequence] = _ENTRY.pack(sequence, len(firsts)) + struct.pack(f">{len(firsts)}Q", *firsts)
+    entry = _ENTRY.pack(sequence, len(firsts)) + struct.pack(f">{len(firsts)}Q", *firsts)
+    sequences[sequence] = entry
+    return entry
+
+
+def replay(sequences, entry):
+    """Note an entry again that *sequences* may already have, or may already have forgotten."""
+    sequence, _ = _ENTRY.unpack_from(entry)
+    if sequence not in sequences and (len(sequences) < KEPT or sequence > min(sequences)):
+        remember(sequences, sequence, _firsts(entry))
 
 
 def pack(sequences, time_us):

@@ -18,7 +18,7 @@ class Kept(NamedTuple):
 
     topic: object       # state.Topic
     first: int
-    count: int
+    count: int      # type: ignore[assignment]  # named like a batch's
     size: int
     time_us: int
 
@@ -66,7 +66,7 @@ class Limits:
             if batch.topic.limits is not self:
                 return False
             if not (self._over(messages, size) or self._expired(batch.time_us, now_us)):
-                self.cursor, self.oldest_us = batch.first, batch.time_us
+                self.oldest_us = batch.time_us
                 return None
             messages -= batch.count
             size -= batch.size

@@ -1,0 +1,78 @@
+"""check_store: reads a whole store and compares everything with everything."""
+
+from ..errors import StoreCorrupt
+from ..message import Batch
+from ..settings import Settings
+from .checkpoint import LmdbState
+from .keys import newest_of_keys
+from .producers import Producers
+from .records import runs_from, segments_from
+
+
+def check_store(txn, db, settings: Settings):
+    """Raise StoreCorrupt at the first thing that does not fit; reads everything in one snapshot."""
+    state = LmdbState(settings, Producers(settings.max_producers))
+    state.load(txn, db)     # the counters as they would be found after a crash
+    counted, keys, first, end = {}, {}, None, 0
+    runs = {}
+    for run in runs_from(txn, db, 0):
+        _check_run(run, state, end)
+        first = run.firsts[0] if first is None else first
+        end = run.next
+        runs[run.key] = set(run.ids)
+        for at, id in enumerate(run.ids):
+            batch = run.batch(at, state.topics.all)
+            count = counted.setdefault(id, [0, 0, run.firsts[at], 0])
+            count[0] += batch.count
+            count[1] += batch.size
+            count[3] = batch.next
+            keys.update(newest_of_keys(batch, id))
+    if end > state.end or (state.end if first is None else first) != state.first:
+        raise StoreCorrupt(f"The log lies at [{first}, {end}), its bounds are [{state.first}, {state.end}).")
+    _check_topics(state, counted)
+    _check_segments(txn, db, state, runs, keys)
+
+
+def _check_run(run, state, end):
+    if run.key > run.firsts[0] or run.key < end:
+        raise StoreCorrupt(f"The run at offset {run.key} overlaps the one before.", offset=run.key)
+    for at, id in enumerate(run.ids):
+        batch = Batch.parse(run.batch(at, state.topics.all).packed)
+        batch.verify()
+        if run.firsts[at] < end or (batch.first, batch.count, batch.time_us, batch.topic) != \
+                (run.firsts[at], run.counts[at], run.time_us, state.topics.all[id - 1].name):
+            raise StoreCorrupt(f"The batch at offset {batch.first} does not fit its place in the log.",
+                               offset=batch.first)
+        end = batch.next
+
+
+def _check_topics(state, counted):
+    for topic in state.topics.all:
+        messages, size, first, next = counted.get(topic.id, (0, 0, topic.next, topic.next))
+        if (messages, size, next) != (topic.messages, topic.bytes, topic.next) or topic.first > first:
+            raise StoreCorrupt(f"The counters of {topic.name} do not fit its batches: {topic.messages} messages of "
+                               f"{topic.bytes} bytes up to {topic.next}, but {messages}, {size} and {next}.",
+                               topic=topic.name)
+
+
+def _check_segments(txn, db, state, runs, keys):
+    """Every run of a topic, and the newest offset of every key, must be found through segments or tail."""
+    end, newest, found = None, {}, set()
+    for segment in segments_from(txn, db, 0):
+        if end not in (None, segment.first):
+            raise StoreCorrupt(f"The segments leave out the log from {end} to {segment.first}.", offset=end)
+        end = segment.next
+        for id in range(1, len(state.topics) + 1):
+            found.update((run, id) for run in segment.runs_of((id,)))
+        newest.update(segment.keys())
+    found.update((run, id) for run, ids in state.tail.runs for id in ids)
+    newest.update(state.tail.keys)
+    if end not in (None, state.tail.first):
+        raise StoreCorrupt(f"The segments end at {end}, not at {state.tail.first}.", offset=end)
+    for run, ids in runs.items():
+        for id in ids:
+            if (run, id) not in found:
+                raise StoreCorrupt(f"The index leaves out topic {state.topics.all[id - 1].name} at {run}.", offset=run)
+    for digest, offset in keys.items():
+        if newest.get(digest) != offset:
+            raise StoreCorrupt(f"The index of keys leaves out the message at {offset}.", offset=offset)

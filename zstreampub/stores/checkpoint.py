@@ -1,0 +1,206 @@
+"""Checkpoint: what LmdbStore keeps in memory, how it is saved, and how it is found again.
+
+A commit writes only the log and where it ends. Counters of topics and producers'
+sequences are saved now and then, a little with each commit, and counted on from the log's
+tail when the store is opened; so a commit costs the same with one topic and with 100,000.
+"""
+
+import os
+import time
+
+from ..errors import StoreCorrupt, StoreVersion
+from . import producers as dedup
+from .keys import newest_of_keys
+from .records import (
+    CLOSED,
+    FORMAT,
+    NUMBER,
+    OPEN_RELAXED,
+    OPEN_SYNC,
+    PAGE_TOPICS,
+    Ends,
+    Tail,
+    pack_page,
+    runs_from,
+    unpack_page,
+)
+from .state import LogState, Topic
+
+EVERY_S = 5.0
+EVERY_BATCHES = 100_000
+RECORDS_PER_COMMIT = 64
+# More than one commit may use (group.MAX_APPEND_MESSAGES): what a power cut may take back of a relaxed store.
+RELAXED_SKIP = 1 << 20
+
+_LENGTHS = NUMBER
+
+
+class LmdbState(LogState):
+    """:class:`LogState`, and what the writer must know to save it.
+
+    ``tail`` covers the log from where the segments end.
+    """
+
+    def __init__(self, settings, producers):
+        super().__init__(settings)
+        self.producers = producers
+        self.tail = Tail(0)
+        self.session = OPEN_SYNC if settings.durability == "sync" else OPEN_RELAXED
+        self.checkpoint = 0
+        self.changed_pages = set()
+        self._round = []        # what remains to be saved before ``_round_end`` becomes the checkpoint
+        self._round_end = 0
+        self._round_at = time.monotonic()
+        self._batches = 0       # appended since the round began
+
+    def ends(self, **changes):
+        return Ends(self.end, self.first, self.time_us, self.mark, self.checkpoint, self.tail.first,
+                    self.session)._replace(**changes)
+
+    # --- saving ------------------------------------------------------------------
+
+    def begin_round(self, batches=0):
+        """Begin a new round of saving if it is time; *batches* are counted for that."""
+        self._batches += batches
+        late = time.monotonic() - self._round_at >= EVERY_S
+        if not self._round and (late or self._batches >= EVERY_BATCHES) and self._batches:
+            self._round = self._everything()
+            self._round_end, self._round_at, self._batches = self.end, time.monotonic(), 0
+
+    def _everything(self):
+        everything: list = [*self.changed_pages, *self.producers.changed]
+        self.changed_pages = set()
+        self.producers.changed = set()
+        return everything
+
+    def save_some(self, txn, db):
+        """Save the next few records; returns the checkpoint that is reached once *txn* is committed."""
+        part = self._round[-RECORDS_PER_COMMIT:]
+        self._save(txn, db, part)
+        return self._round_end if len(part) == len(self._round) and self._round_end else self.checkpoint
+
+    def some_saved(self, checkpoint):
+        """The transaction of :meth:`save_some` is committed."""
+        del self._round[-RECORDS_PER_COMMIT:]
+        self.checkpoint = checkpoint
+
+    def save_all(self, txn, db):
+        """Save everything that has changed; returns the checkpoint. Tell :meth:`all_saved` after the commit."""
+        self._round += self._everything()
+        self._save(txn, db, self._round)
+        return self.end
+
+    def all_saved(self):
+        self._round, self._round_end, self.checkpoint, self._batches = [], self.end, self.end, 0
+
+    def _save(self, txn, db, parts):
+        pages = [part for part in parts if type(part) is int]
+        if pages:
+            txn.cursor(db.counters).putmulti([(NUMBER.pack(page), self.page(page)) for page in pages])
+        for producer in parts:
+            if type(producer) is bytes:
+                record = self.producers.record(producer)
+                if record is None:
+                    txn.delete(producer, db=db.producers)
+                else:
+                    txn.put(producer, record, db=db.producers)
+
+    def page(self, page, instead=None):
+        """Return the packed counters of a page; *instead* maps topics to what they will be."""
+        topics = self.topics.all[page * PAGE_TOPICS:(page + 1) * PAGE_TOPICS]
+        return pack_page([instead.get(topic, topic) for topic in topics] if instead else topics)
+
+    # --- finding again -------------------------------------------------------------
+
+    def create(self, txn, db):
+        """Make the first records of a new log."""
+        self.epoch = os.urandom(16).hex()
+        txn.put(b"format", NUMBER.pack(FORMAT), db=db.meta)
+        txn.put(b"epoch", bytes.fromhex(self.epoch), db=db.meta)
+        txn.put(b"state", self.ends().pack(), db=db.meta)
+
+    def load(self, txn, db):
+        """Read everything; returns how the store was left."""
+        version = txn.get(b"format", db=db.meta)
+        if version is None or bytes(version) != NUMBER.pack(FORMAT):
+            raise StoreVersion(f"The store has format {bytes(version or b'').hex() or 'unknown'}, this program "
+                               f"reads format {FORMAT}. Use the version of zstreampub that wrote it.")
+        ends = Ends.unpack(txn.get(b"state", db=db.meta))
+        self.epoch = bytes(txn.get(b"epoch", db=db.meta)).hex()
+        self.end, self.first, self.time_us, self.mark, self.checkpoint = ends[:5]
+        self.tail = Tail(ends.segmented)
+        self._load_topics(txn, db)
+        self.producers.load((bytes(name), bytes(record)) for name, record in txn.cursor(db.producers))
+        self._roll_forward(txn, db)
+        for limits in self.topics.limits:
+            limits.cursor = min((topic.first for topic in self.topics.all
+                                 if topic.limits is limits and topic.messages), default=self.end)
+        return ends.session
+
+    def skip_offsets(self):
+        """After a power cut of a relaxed store the last commit may be gone: leave room for its offsets."""
+        self.end += RELAXED_SKIP
+        self.mark += RELAXED_SKIP
+
+    def _load_topics(self, txn, db):
+        names = []
+        for key, joined in txn.cursor(db.names):
+            if NUMBER.unpack(key)[0] != len(names) + 1:
+                raise StoreCorrupt(f"The name of topic {len(names) + 1} is missing.")
+            names += str(joined, "utf-8").split("\0")
+        counters = {}
+        for key, value in txn.cursor(db.counters):
+            counters.update(unpack_page(NUMBER.unpack(key)[0], value))
+        for id, name in enumerate(names, 1):
+            self.topics.add(Topic(id, name, *counters.get(id, ())))
+
+    def _roll_forward(self, txn, db):
+        touched = {}
+        for run in runs_from(txn, db, min(self.checkpoint, self.tail.first)):
+            self._count(run)
+            if run.key >= self.tail.first:
+                self.add_to_tail(self.tail, run.key, [(self.topics.all[id - 1], run.batch(at, self.topics.all))
+                                                      for at, id in enumerate(run.ids)])
+            for producer, entry in unpack_sequences(run.sequences):
+                if producer not in touched:
+                    touched[producer] = self.producers.sequences(producer)
+                dedup.replay(touched[producer], entry)
+        if touched:
+            self.producers.keep(touched, self.time_us)
+
+    def _count(self, run):
+        for at, id in enumerate(run.ids):
+            topic = self.topics.all[id - 1]
+            if run.firsts[at] >= topic.next:
+                topic.add(run.firsts[at], run.counts[at], run.size(at))
+                self.changed_pages.add((id - 1) // PAGE_TOPICS)
+                self._batches += 1
+
+    @staticmethod
+    def add_to_tail(tail, key, placed):
+        """Note a run of ``(topic, batch)`` pairs in the tail."""
+        keys = {}
+        for topic, batch in placed:
+            keys.update(newest_of_keys(batch, topic.id))
+        tail.add(key, [topic.id for topic, _ in placed], keys)
+
+
+def pack_sequences(sequences):
+    """Return ``(producer, entry)`` pairs as the bytes that go into a run."""
+    return b"".join([b"".join((bytes((len(producer),)), producer, _LENGTHS.pack(len(entry)), entry))
+                     for producer, entry in sequences])
+
+
+def unpack_sequences(packed):
+    at = 0
+    while at < len(packed):
+        producer = packed[at + 1:at + 1 + packed[at]]
+        at += 1 + len(producer)
+        size, = _LENGTHS.unpack_from(packed, at)
+        at += 4 + size
+        yield producer, packed[at - size:at]
+
+
+def left_unclean(session):
+    """Tell whether a power cut may have taken back the last commit of whoever had the store open."""
+    return session not in (CLOSED, OPEN_SYNC)

@@ -1,0 +1,47 @@
+"""The directory of a store: made, looked at, and locked against everybody else."""
+
+import errno
+import fcntl
+import os
+
+from ..errors import StoreError, StoreLocked, StoreVersion
+
+LOCK_NAME = "lock"
+
+
+def lock_directory(path):
+    """Make *path* a store's directory and return the descriptor that holds its lock; closing it unlocks.
+
+    Raises StoreLocked if a store is open there, StoreError if the directory cannot be used.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+        _refuse_strangers(path)
+        lock = os.open(os.path.join(path, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except FileExistsError as error:
+        raise StoreError(f"{path} is a file; a store is a directory.", path=path) from error
+    except NotADirectoryError as error:
+        raise StoreError(f"{path} lies below a file; a store is a directory.", path=path) from error
+    except OSError as error:
+        raise StoreError(f"{path} cannot be used for a store: {error.strerror}. "
+                         "Give the process write permission there, or name another directory.", path=path) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+    except OSError as error:
+        holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(lock)
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise StoreLocked(f"{path} is open in the process with pid {holder}. A store is open to one process at "
+                              "a time.", path=path, pid=int(holder) if holder.isdigit() else None) from error
+        raise StoreError(f"{path} cannot be locked: {error.strerror}.", path=path) from error
+    return lock
+
+
+def _refuse_strangers(path):
+    """Raise StoreVersion if the directory is somebody else's: a store is not strewn among other files."""
+    names = {name for name in os.listdir(path) if not name.startswith(".")} - {LOCK_NAME, "lost+found"}
+    if names and "data.mdb" not in names:
+        raise StoreVersion(f"{path} is no store and not empty: it holds {sorted(names)[0]!r}. "
+                           "Name an empty directory or one that is not there yet.", path=path)

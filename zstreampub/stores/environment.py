@@ -1,0 +1,236 @@
+"""Environment: the databases in one directory, and the door to LMDB, which nothing else imports.
+
+Errors of LMDB are translated here. Its traps, and how they are avoided: one thread begins and
+commits every write transaction; all databases are opened at the start; reads are short, copy out
+what they return, and drop the transaction object, which holds the reader's slot; the map is
+never changed while somebody reads; no writemap (a full disk would kill the process).
+"""
+
+import errno
+import os
+import types
+
+import lmdb
+from gevent.monkey import get_original
+
+from ..errors import StoreClosed, StoreCorrupt, StoreError, StoreFull, StoreVersion
+from .records import DATABASES
+
+MAX_READERS = 512
+READ_THREADS = 4
+FIRST_MAP_BYTES = 16 << 20
+MOST_GROWTH_BYTES = 1 << 30
+# Kept for removing: beyond the limit of the map, and on the disk ahead of need, so that
+# deleting, which writes new pages before it frees old ones, works when all else is full.
+RESERVE_BYTES = 4 << 20
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_PAGE = 4096
+_MAGIC = 0xBEEFC0DE
+
+_SimpleQueue = get_original("queue", "SimpleQueue")
+
+
+class Environment:
+    """The databases in one directory (``db``), and two ways to use them: :meth:`read` and :meth:`write`.
+
+    ``fresh`` tells that its databases have only just been made.
+    """
+
+    def __init__(self, directory, settings):
+        self._data = os.path.join(directory, "data.mdb")
+        self._limit = settings.max_store_bytes
+        self._closed = False
+        # Each reader holds a token; who changes the map or closes takes them all.
+        self._tokens = _SimpleQueue()
+        fresh = _check_file(self._data)
+        self._map_bytes = min(FIRST_MAP_BYTES, self._limit)
+        if not fresh:
+            self._map_bytes = max(self._map_bytes, min(os.path.getsize(self._data) - RESERVE_BYTES, self._limit))
+        try:
+            self._env = lmdb.open(directory, map_size=self._map_bytes, max_dbs=len(DATABASES), lib_version=0,
+                                  max_readers=MAX_READERS, metasync=settings.durability == "sync", readahead=False)
+        except lmdb.Error as error:
+            raise _cannot_open(directory, error) from error
+        try:
+            self._check_size(directory)
+            self.fresh = fresh or self._env.stat()["entries"] == 0     # its maker died before the first commit
+            self.db = self._open_databases(directory)
+            self._allocate(self._map_bytes)
+            self._env.reader_check()
+        except BaseException:
+            self._env.close()
+            raise
+        for _ in range(READ_THREADS):
+            self._tokens.put(True)
+
+    def _check_size(self, directory):
+        # LMDB maps the file; a page that is not there would kill the process with SIGBUS.
+        info = self._env.info()
+        self._map_bytes = info["map_size"]
+        needed = (info["last_pgno"] + 1) * _PAGE if info["last_pgno"] > 1 else 0
+        if os.path.getsize(self._data) < needed:
+            raise StoreCorrupt(f"{self._data} is cut off: it has {os.path.getsize(self._data)} bytes and uses "
+                               f"{needed}. Restore it from a backup.", path=directory)
+
+    def _open_databases(self, directory):
+        try:
+            if not self.fresh:
+                return types.SimpleNamespace(**{
+                    name: self._env.open_db(name.encode(), create=False) for name in DATABASES})
+            # All in one transaction: a store has all its databases or none.
+            with self._env.begin(write=True) as txn:
+                return types.SimpleNamespace(**{
+                    name: self._env.open_db(name.encode(), txn=txn) for name in DATABASES})
+        except lmdb.NotFoundError as error:
+            raise StoreVersion(f"{directory} holds an LMDB environment that is not a zstreampub store. "
+                               "Name another directory.", path=directory) from error
+        except lmdb.Error as error:
+            raise _cannot_open(directory, error) from error
+
+    # --- use ---------------------------------------------------------------------
+
+    def read(self, work, *arguments):
+        """Return ``work(txn, db, *arguments)``, run on one snapshot; in a reader thread.
+
+        It is short and returns nothing that points into the map.
+        """
+        token = self._tokens.get()
+        if token is None:
+            self._tokens.put(None)
+            raise StoreClosed("The store is closed.")
+        txn = None
+        try:
+            txn = self._env.begin(buffers=True)
+            return work(txn, self.db, *arguments)
+        except lmdb.Error as error:
+            raise _translated(error) from error
+        finally:
+            if txn is not None:
+                txn.abort()
+            del txn
+            self._tokens.put(token)
+
+    def write(self, work, removing=False):
+        """Run ``work(txn, db)`` in one transaction and commit it; in the writer thread only.
+
+        *work* may be run again, in a larger map. Raises StoreFull where it cannot grow; with
+        *removing* it may use the reserve instead.
+        """
+        while True:
+            try:
+                return self._write_once(work)
+            except lmdb.MapFullError as error:
+                if removing:
+                    return self._write_in_reserve(work)
+                if not self._grow():
+                    raise StoreFull(
+                        f"The store has reached {self._map_bytes >> 20} MiB and cannot grow. Trim it, set "
+                        "retention, raise max_store_bytes, or free space on the disk.",
+                        limit=self._limit) from error
+            except lmdb.Error as error:
+                raise _translated(error) from error
+
+    def _write_once(self, work):
+        with self._env.begin(write=True, buffers=True) as txn:
+            return work(txn, self.db)
+
+    def _write_in_reserve(self, work):
+        self._set_map(self._map_bytes + RESERVE_BYTES)
+        try:
+            return self._write_once(work)
+        except lmdb.Error as error:
+            raise _translated(error) from error
+        finally:
+            self._set_map(self._map_bytes)
+
+    def flush(self):
+        """Force everything to disk, the meta page of a relaxed store too."""
+        self._env.sync(True)
+
+    def reader_check(self):
+        self._env.reader_check()
+
+    def info(self):
+        """Return ``{"map_bytes", "used_bytes", "file_bytes", "readers"}`` (used: also pages free for reuse)."""
+        info = self._env.info()
+        return {"map_bytes": self._map_bytes, "used_bytes": (info["last_pgno"] + 1) * _PAGE,
+                "file_bytes": os.path.getsize(self._data), "readers": info["num_readers"]}
+
+    def close(self):
+        """Wait for the readers, then close; later reads raise StoreClosed."""
+        if self._closed:
+            return
+        self._closed = True
+        for _ in range(READ_THREADS):
+            self._tokens.get()
+        self._env.close()
+        self._tokens.put(None)
+
+    # --- size --------------------------------------------------------------------
+
+    def _grow(self):
+        """Make room; False at the limit, or if the disk has none."""
+        growth = min(self._map_bytes, MOST_GROWTH_BYTES, self._limit - self._map_bytes)
+        while growth >= _PAGE:
+            if self._allocate(self._map_bytes + growth):
+                self._map_bytes += growth
+                self._set_map(self._map_bytes)
+                return True
+            growth //= 2
+        return False
+
+    def _allocate(self, map_bytes):
+        """Take the disk blocks for the map and the reserve now, while a refusal harms nothing."""
+        try:
+            with open(self._data, "r+b", buffering=0) as data:
+                os.posix_fallocate(data.fileno(), 0, map_bytes + RESERVE_BYTES)
+                os.fsync(data.fileno())
+        except OSError as error:
+            if error.errno in _FULL:
+                return False
+            raise StoreError(f"{self._data} cannot be extended: {error}.") from error
+        return True
+
+    def _set_map(self, size):
+        tokens = [self._tokens.get() for _ in range(READ_THREADS)]
+        try:
+            self._env.set_mapsize(size)
+        finally:
+            for token in tokens:
+                self._tokens.put(token)
+
+
+def _check_file(path):
+    """Tell whether there is no store yet; raise StoreCorrupt or StoreVersion at the sight of another file."""
+    if not os.path.exists(path) or os.path.getsize(path) == 0:
+        return True
+    with open(path, "rb") as data:
+        head = data.read(64)
+    # The first page begins with a page header, 16 bytes in LMDB 0.9 and 24 in 1.0; then magic, data version.
+    for at in (16, 24):
+        if int.from_bytes(head[at:at + 4], "little") == _MAGIC:
+            version = int.from_bytes(head[at + 4:at + 8], "little")
+            if at == 16 and version == 1:
+                return False
+            raise StoreVersion(f"{path} was written by another LMDB (data version {version}). zstreampub uses the "
+                               "format of LMDB 0.9.", path=path)
+    raise StoreCorrupt(f"{path} is no store: it does not begin like one. It was left as it is; restore it from a "
+                       "backup, or name another directory.", path=path)
+
+
+def _cannot_open(directory, error):
+    if isinstance(error, (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError)):
+        return StoreCorrupt(f"{directory} holds no store that can be read ({error}). Restore it from a backup.",
+                            path=directory)
+    if isinstance(error, lmdb.VersionMismatchError):
+        return StoreVersion(f"{directory} was written by another LMDB ({error}).", path=directory)
+    return StoreError(f"The store in {directory} cannot be opened: {error}.", path=directory)
+
+
+def _translated(error):
+    code = error.args[1] if len(error.args) > 1 else None
+    if isinstance(error, (lmdb.DiskError, lmdb.MapFullError)) or code in _FULL or "File too large" in str(error):
+        return StoreFull(f"The disk is full ({error}). Free some space; publishing goes on by itself then.")
+    if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError)):
+        return StoreCorrupt(f"The store is damaged ({error}). Restore it from a backup.")
+    return StoreError(f"The store cannot go on: {error}. Look at the disk, then start again.")

@@ -1,0 +1,268 @@
+"""LmdbStore: a durable log in one directory.
+
+The hub's side: it takes the calls, hands writing to the writer thread (writer.py) and reading
+to a few reader threads (reading.py), and tells the follower. No call into LMDB is made on the
+hub after the store is open.
+"""
+
+import os
+import struct
+import weakref
+from collections import deque
+
+import gevent
+from gevent.event import AsyncResult
+from gevent.threadpool import ThreadPool
+
+from ..errors import StoreClosed, StoreCorrupt, StoreError
+from ..store import Store
+from . import reading
+from .check import check_store
+from .checkpoint import LmdbState, left_unclean
+from .directory import lock_directory
+from .environment import READ_THREADS, Environment
+from .producers import Producers
+from .writer import Close, Trim, Writer
+
+MESSAGES_PER_READ = 500     # single messages looked up in one transaction
+
+_open_stores: "weakref.WeakSet[LmdbStore]" = weakref.WeakSet()
+
+
+class LmdbStore(Store):
+    """A log in *directory*, which is made if it is not there; open to one process at a time.
+
+    With ``settings.durability == "relaxed"`` a power cut may take back the last commit, though
+    it was answered; then, and after every other end without :meth:`close`, 2**20 offsets are
+    left out, so that none is given twice. ``sync`` takes nothing back.
+
+    Raises StoreLocked, StoreCorrupt, StoreVersion, StoreError; nothing that is found is ever
+    deleted or overwritten.
+    """
+
+    def __init__(self, directory, settings):
+        self._directory = os.path.abspath(directory)
+        self._settings = settings
+        self._lock = lock_directory(self._directory)
+        try:
+            self._environment = Environment(self._directory, settings)
+            try:
+                self._state = self._open()
+            except BaseException:
+                self._environment.close()
+                raise
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self.epoch = self._state.epoch
+        self._pid = os.getpid()
+        self._closing = None
+        self._deliver = self._died = None
+        self._pending = 0
+        self._outcomes = deque()
+        hub = gevent.get_hub()
+        self._readers = ThreadPool(READ_THREADS, hub=hub)
+        self._bell = hub.loop.async_()
+        self._bell.start(self._tell)
+        self._bell.ref = False      # an idle store does not keep a program running
+        self._writer = Writer(self._environment, self._state, settings, self._told)
+        _open_stores.add(self)
+
+    def _open(self):
+        state = LmdbState(self._settings, Producers(self._settings.max_producers))
+        try:
+            self._environment.write(lambda txn, db: self._load(state, txn, db))
+        except (struct.error, ValueError, IndexError) as error:
+            raise StoreCorrupt(f"{self._directory} holds a record that cannot be read ({error}). "
+                               "Restore it from a backup.", path=self._directory) from error
+        # The mark that the store is open must be on disk before the first offset is given out.
+        self._environment.flush()
+        return state
+
+    def _load(self, state, txn, db):
+        if self._environment.fresh:
+            state.create(txn, db)
+        elif left_unclean(state.load(txn, db)):
+            state.skip_offsets()
+        txn.put(b"state", state.ends().pack(), db=db.meta)
+
+    # --- writing -----------------------------------------------------------------
+
+    def follow(self, deliver, died=None):
+        self._deliver, self._died = deliver, died
+
+    def append(self, append):
+        self._check_open()
+        self._hold_loop()
+        self._writer.put(append)
+
+    def trim(self, wanted, next):
+        return self._order(lambda done: Trim(wanted, next, done)).count
+
+    def close(self):
+        if self._pid != os.getpid() or self._closing is not None:
+            if self._closing is not None:
+                self._closing.wait()
+            return
+        self._closing = AsyncResult()
+        self._hold_loop()
+        self._writer.put(Close(self._closing.set))
+        self._closing.wait()
+        self._readers.apply(self._environment.close)
+        self._readers.kill()
+        self._bell.stop()
+        self._bell.close()
+        os.close(self._lock)
+
+    def _order(self, make):
+        self._check_open()
+        done = AsyncResult()
+        self._hold_loop()
+        self._writer.put(make(done.set))
+        order = done.get()
+        if order.error is not None:
+            raise order.error
+        return order
+
+    def _hold_loop(self):
+        if not self._pending:
+            self._bell.ref = True
+        self._pending += 1
+
+    # --- telling the hub -----------------------------------------------------------
+
+    def _told(self, outcome):
+        """Take an outcome from the writer thread to the hub."""
+        self._outcomes.append(outcome)
+        self._bell.send()
+
+    def _tell(self):
+        appends, others = [], []
+        while self._outcomes:
+            outcome = self._outcomes.popleft()
+            if isinstance(outcome, list):
+                appends += outcome
+            else:
+                others.append(outcome)
+        self._pending -= len(appends)
+        if appends and self._deliver is not None:
+            self._deliver(appends)
+        for outcome in others:
+            if not isinstance(outcome, StoreError):
+                self._pending -= 1
+                outcome.done(outcome)
+            elif self._died is not None:
+                self._died(outcome)
+        if not self._pending:
+            self._bell.ref = False
+
+    # --- reading -------------------------------------------------------------------
+
+    def bounds(self):
+        return self._state.first, self._state.end
+
+    def trim_mark(self):
+        return self._state.mark
+
+    def read(self, cursor, wanted, next, max_messages, max_bytes, trims):
+        def work():
+            choice = reading.Choice(self._state, wanted)    # before the snapshot
+            return self._environment.read(
+                reading.read, self._state, choice, cursor, wanted, next, max_messages, max_bytes, trims)
+        return self._in_thread(work)
+
+    def get(self, offset):
+        if not 0 <= offset < self._state.end:
+            self._check_open()
+            return None
+        return self._read(reading.message_at, self._state, offset)
+
+    def last(self, topic, key=None):
+        tail, found = self._state.tail, self._state.topics.by_name.get(topic)
+        if found is None or not found.messages:
+            self._check_open()
+            return None
+        if key is None:
+            return self.get(found.next - 1)
+        return self._read(reading.last_of_key, self._state, tail, found, key)
+
+    def newest(self, wanted, next):
+        return self._in_thread(self._newest, wanted, next)
+
+    def _newest(self, wanted, next):
+        choice = reading.Choice(self._state, wanted)
+        offsets, behind = [], set()
+        for topic in choice.selected:
+            if topic.messages and topic.next <= next:
+                offsets.append(topic.next - 1)
+            elif topic.first < next:
+                behind.add(topic.id)
+        if behind:
+            offsets += self._environment.read(reading.newest_below, choice, behind, next)
+        offsets.sort()
+        batches = []
+        for at in range(0, len(offsets), MESSAGES_PER_READ):
+            part = offsets[at:at + MESSAGES_PER_READ]
+            batches += self._environment.read(reading.messages_at, self._state, part)
+        return batches
+
+    def offset_at(self, time_us):
+        return self._read(reading.offset_at, self._state.end, time_us)
+
+    def offset_of_last(self, wanted, count):
+        return self._in_thread(self._offset_of_last, wanted, count)
+
+    def _offset_of_last(self, wanted, count):
+        choice = reading.Choice(self._state, wanted)
+        offset = before = choice.end
+        while count > 0 and before:
+            found, count, before = self._environment.read(reading.count_back, choice, before, count)
+            offset = offset if found is None else found
+        return offset
+
+    def topics(self, wanted):
+        return self._in_thread(self._state.topics.maps, wanted)
+
+    # --- care ----------------------------------------------------------------------
+
+    def stats(self):
+        writer, state = self._writer, self._state
+        return {"kind": "lmdb", "epoch": self.epoch, "first": state.first, "next": state.end,
+                "topics": len(state.topics), "producers": len(state.producers),
+                **self._in_thread(self._environment.info),
+                "commits": writer.commits, "appended_messages": writer.appended_messages,
+                "appended_bytes": writer.appended_bytes, "trimmed_messages": writer.trimmed_messages,
+                "refused": writer.refused, "full": writer.full, "pending": self._pending,
+                "group_batches": writer.group_batches.summary(), "commit_us": writer.commit_us.summary()}
+
+    def check(self):
+        self._read(check_store, self._settings)
+
+    # --- threads -------------------------------------------------------------------
+
+    def _read(self, work, *arguments):
+        return self._in_thread(self._environment.read, work, *arguments)
+
+    def _in_thread(self, function, *arguments):
+        self._check_open()
+        return self._readers.apply(function, arguments)
+
+    def _check_open(self):
+        if self._pid != os.getpid():
+            raise StoreClosed("The store was opened by another process and is of no use after a fork. "
+                              "Open it in the process that uses it.")
+        if self._closing is not None:
+            raise StoreClosed("The store is closed.")
+
+    def _forked(self):
+        # The parent's lock must not live as long as this child does.
+        os.close(self._lock)
+
+
+def _leave_to_parent():
+    for store in list(_open_stores):
+        if store._closing is None:
+            store._forked()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)

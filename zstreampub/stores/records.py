@@ -1,0 +1,267 @@
+"""What LmdbStore writes, format 1: the keys and values of each database.
+
+=========  ==========================  ==========================================================
+database   key                         value
+=========  ==========================  ==========================================================
+log        u64 first offset            a *run*: batches of one commit, see :class:`Run`
+segments   u64 first offset            where in a stretch of the log which topics and keys are,
+                                       see :class:`Segment`
+names      u32 id of the first topic   names of topics with consecutive ids, joined by NUL
+counters   u32 page                    counters of 64 topics with consecutive ids
+producers  producer                    see producers.py
+trims      u64 trim mark               the batches removed: u32 topic id, u64 first, u32 messages
+                                       of each; the last 1024 trims
+meta       ``format``                  u32 version
+\\          ``epoch``                   16 bytes
+\\          ``state``                   see :class:`Ends`
+=========  ==========================  ==========================================================
+
+**Few and large records, because each call into LMDB lets go of the GIL** and, while the
+hub is busy, gets it back only after a switch interval: one put per message and one per index
+entry took 0.8 ms a message beside a busy hub (3 us beside an idle one). A commit of a thousand
+messages is two puts.
+
+Keys are big-endian (they sort), values little-endian columns. To change the format: give it
+the next version, convert when an older one is opened, and keep a store of the old version
+under ``tests/data``.
+"""
+
+import struct
+import sys
+from array import array
+from bisect import bisect_left
+from typing import NamedTuple
+
+from ..errors import StoreCorrupt
+from ..message import Batch
+
+FORMAT = 1
+DATABASES = ("log", "segments", "names", "counters", "producers", "trims", "meta")
+
+OFFSET = struct.Struct(">Q")
+NUMBER = struct.Struct(">I")
+REMOVED = struct.Struct("<IQI")
+
+PAGE_TOPICS = 64        # 56 bytes each: a page of counters fits one of LMDB's
+
+# How the store was left by whoever opened it last.
+CLOSED, OPEN_SYNC, OPEN_RELAXED = 0, 1, 2
+
+_ENDS = struct.Struct("<7Q")
+_RUN = struct.Struct("<IIQ")
+_SEGMENT = struct.Struct("<QIII")
+_COUNTERS = struct.Struct("<7Q")
+
+
+class Ends(NamedTuple):
+    """The one record that every commit writes (``meta``, key ``state``)."""
+
+    next: int = 0           # the next offset
+    first: int = 0          # the first offset that is kept
+    time_us: int = 0        # time of the newest batch
+    mark: int = 0           # trim mark
+    checkpoint: int = 0     # counters and producers are right up to here at least
+    segmented: int = 0      # segments reach up to here
+    session: int = CLOSED
+
+    def pack(self):
+        return _ENDS.pack(*self)
+
+    @classmethod
+    def unpack(cls, value):
+        if value is None or len(value) != _ENDS.size:
+            raise StoreCorrupt("The store has no valid record of where its log ends. Restore it from a backup.")
+        return cls(*_ENDS.unpack(value))
+
+
+class Run:
+    """Batches of one commit in one record.
+
+    ``firsts``, ``ids``, ``counts``, ``ends`` are columns with an entry for each batch: its first
+    offset, topic id, messages, and where its bytes end. Bytes: u32 batches, u32 bytes of
+    sequences, u64 time; the columns; the sequences (of producers, see checkpoint.py); the batches.
+    """
+
+    __slots__ = ("key", "firsts", "ids", "counts", "ends", "time_us", "sequences", "_view", "_base")
+
+    def __init__(self, key, view):
+        self.key, = OFFSET.unpack(key)
+        count, sequence_bytes, self.time_us = _RUN.unpack_from(view)
+        at = _RUN.size
+        self.firsts, at = _column("Q", view, at, count)
+        self.ids, at = _column("I", view, at, count)
+        self.counts, at = _column("I", view, at, count)
+        self.ends, at = _column("I", view, at, count)
+        self.sequences = bytes(view[at:at + sequence_bytes])
+        self._base = at + sequence_bytes
+        self._view = view
+        if count == 0 or self._base + self.ends[-1] != len(view):
+            raise StoreCorrupt(f"The run at offset {self.key} does not fit its {len(view)} bytes.", offset=self.key)
+
+    @staticmethod
+    def pack(placed, time_us, sequences=b""):
+        """Return the record of *placed*, a list of ``(topic id, batch)``."""
+        ends, end = [], 0
+        for _, batch in placed:
+            end += len(batch.packed)
+            ends.append(end)
+        return b"".join((
+            _RUN.pack(len(placed), len(sequences), time_us),
+            _packed("Q", [batch.first for _, batch in placed]), _packed("I", [id for id, _ in placed]),
+            _packed("I", [batch.count for _, batch in placed]), _packed("I", ends),
+            sequences, *[batch.packed for _, batch in placed]))
+
+    @property
+    def next(self):
+        return self.firsts[-1] + self.counts[-1]
+
+    def __len__(self):
+        return len(self.firsts)
+
+    def size(self, at):
+        return self.ends[at] - (self.ends[at - 1] if at else 0)
+
+    def at(self, offset):
+        """Return which batch holds *offset*, or the first one after it; ``len`` if none is."""
+        at = bisect_left(self.firsts, offset)
+        if at and self.firsts[at - 1] + self.counts[at - 1] > offset:
+            at -= 1
+        return at
+
+    def batch(self, at, topics):
+        """Return a batch of its own bytes; *topics* is the list of all topics."""
+        end = self._base + self.ends[at]
+        packed = bytes(self._view[end - self.size(at):end])
+        return Batch(packed, topics[self.ids[at] - 1].name, self.counts[at], self.firsts[at], self.time_us)
+
+    def without(self, gone, topics):
+        """Return the record without the batches *gone* (indexes), or None if none is left."""
+        kept = [(self.ids[at], self.batch(at, topics)) for at in range(len(self)) if at not in gone]
+        return self.pack(kept, self.time_us, self.sequences) if kept else None
+
+
+class Segment:
+    """For a stretch of the log: in which runs each topic is, and the newest offset of each key.
+
+    A hint, never wrong by leaving out: a run named here may have lost the topic, or all of
+    itself, to a trim since. Bytes: u64 where the stretch ends, u32 topics, u32 run keys, u32 keys;
+    then the columns: topic ids, sorted; where each topic's runs end; run keys; digests, sorted; offsets.
+    """
+
+    __slots__ = ("first", "next", "_ids", "_ends", "_runs", "_digests", "_offsets")
+
+    def __init__(self, key, view):
+        self.first, = OFFSET.unpack(key)
+        self.next, topics, runs, keys = _SEGMENT.unpack_from(view)
+        self._ids, at = _column("I", view, _SEGMENT.size, topics)
+        self._ends, at = _column("I", view, at, topics)
+        self._runs, at = _column("Q", view, at, runs)
+        self._digests, at = _column("Q", view, at, keys)
+        self._offsets, at = _column("Q", view, at, keys)
+        if at != len(view):
+            raise StoreCorrupt(f"The segment at offset {self.first} does not fit its {len(view)} bytes.",
+                               offset=self.first)
+
+    @staticmethod
+    def pack(tail, next):
+        by_topic = {}
+        for key, ids in tail.runs:
+            for id in ids:
+                by_topic.setdefault(id, []).append(key)
+        runs, ends = [], []
+        for id in sorted(by_topic):
+            runs += by_topic[id]
+            ends.append(len(runs))
+        digests = sorted(tail.keys)
+        return b"".join((
+            _SEGMENT.pack(next, len(by_topic), len(runs), len(digests)),
+            _packed("I", sorted(by_topic)), _packed("I", ends), _packed("Q", runs),
+            _packed("Q", digests), _packed("Q", [tail.keys[digest] for digest in digests])))
+
+    def runs_of(self, ids):
+        """Return the keys of the runs in which any of *ids* may be, sorted."""
+        found = set()
+        for id in ids:
+            at = bisect_left(self._ids, id)
+            if at < len(self._ids) and self._ids[at] == id:
+                found.update(self._runs[self._ends[at - 1] if at else 0:self._ends[at]])
+        return sorted(found)
+
+    def keys(self):
+        return zip(self._digests, self._offsets)
+
+    def offset_of_key(self, digest):
+        at = bisect_left(self._digests, digest)
+        return self._offsets[at] if at < len(self._digests) and self._digests[at] == digest else None
+
+
+class Tail:
+    """What the next segment will say; in memory until there is enough of it.
+
+    ``runs`` are ``(run key, set of topic ids)`` from offset ``first`` on.
+    """
+
+    __slots__ = ("first", "runs", "keys", "batches")
+
+    def __init__(self, first):
+        self.first = first
+        self.runs = []
+        self.keys = {}
+        self.batches = 0
+
+    def add(self, key, ids, keys):
+        self.runs.append((key, frozenset(ids)))
+        self.keys.update(keys)
+        self.batches += len(ids)
+
+
+def runs_from(txn, db, offset):
+    """Yield the runs of the log in order, from the one that may hold *offset* on."""
+    return _records_from(txn.cursor(db.log), offset, Run)
+
+
+def segments_from(txn, db, offset):
+    """Yield the segments in order, from the one that may cover *offset* on."""
+    return _records_from(txn.cursor(db.segments), offset, Segment)
+
+
+def _records_from(cursor, offset, kind):
+    key = OFFSET.pack(offset)
+    found = cursor.set_range(key)
+    if not found or bytes(cursor.key()) != key:
+        # An offset in the middle of a record; before the first one there is nothing to step back to.
+        found = (cursor.prev() if found else cursor.last()) or cursor.first()
+    if found:
+        for one in cursor.iternext():
+            yield kind(*one)
+
+
+def pack_page(topics):
+    """Return the counters of up to ``PAGE_TOPICS`` topics with consecutive ids."""
+    return b"".join([_COUNTERS.pack(t.messages, t.bytes, t.first, t.next, t.trimmed_next, t.trimmed_messages, t.mark)
+                     for t in topics])
+
+
+def unpack_page(page, value):
+    """Yield ``(id, counters)`` of the topics of a page, counters as ``state.Topic`` takes them."""
+    if len(value) % _COUNTERS.size:
+        raise StoreCorrupt(f"Page {page} of the topics' counters has {len(value)} bytes.")
+    return enumerate(_COUNTERS.iter_unpack(value), page * PAGE_TOPICS + 1)
+
+
+def _column(code, view, at, count):
+    column = array(code)
+    end = at + count * column.itemsize
+    column.frombytes(view[at:end])
+    if len(column) != count:
+        raise StoreCorrupt("A record ends in the middle of a column.")
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column, end
+
+
+def _packed(code, values):
+    column = array(code, values)
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column.tobytes()

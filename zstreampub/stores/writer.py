@@ -1,0 +1,306 @@
+"""Writer: the one native thread that writes to the log.
+
+It takes everything that is pending, decides it (group.py), writes it in one transaction with
+one fsync, and tells the hub; while a commit is at the disk the next group gathers. Between
+commits it removes what retention or a trim wants gone, a step at a time.
+
+A native thread also in a monkey-patched process, so nothing here may use what gevent
+patches: no locks, no sleep, no logging. What the hub must do is handed to ``tell``.
+"""
+
+import time
+
+from gevent.monkey import get_original
+
+from ..errors import StoreClosed, StoreError, StoreFull
+from ..stats import Histogram
+from ..store import Append
+from .checkpoint import pack_sequences
+from .group import MAX_BYTES, MAX_MESSAGES, Group
+from .records import CLOSED, NUMBER, OFFSET, PAGE_TOPICS, Run, Segment, Tail
+from .removal import STEP_BATCHES, remove_step
+from .retention import chooser_below
+
+RUN_BYTES = 128 << 10
+RUN_BATCHES = 4096
+SEGMENT_BATCHES = 8192
+SEGMENT_KEYS = 1 << 16
+READER_CHECK_S = 60.0
+
+_start_thread = get_original("_thread", "start_new_thread")
+_SimpleQueue = get_original("queue", "SimpleQueue")
+_Empty = get_original("queue", "Empty")
+
+
+class Trim:
+    """An order to remove; ``done(trim)`` is called on the hub with ``count``, or ``error``, set."""
+
+    def __init__(self, wanted, next, done):
+        self.goes = chooser_below(wanted, next)
+        self.done = done
+        self.cursor = 0
+        self.count = 0
+        self.error = None
+
+
+class Close:
+    """The order to finish and close; ``done(close)`` is called on the hub."""
+
+    def __init__(self, done):
+        self.done = done
+        self.error = None
+
+
+class Writer:
+    """The thread, its queue, and what it counts.
+
+    ``tell(outcome)`` is called in the thread: with a list of appends, in offset order; with a Trim
+    or Close that is done; with the StoreError of which the thread has died. ``error`` is set once
+    it has ended, however; everything that still comes is refused with it.
+    """
+
+    def __init__(self, environment, state, settings, tell):
+        self._environment = environment
+        self._state = state
+        self._settings = settings
+        self._tell = tell
+        self._queue = _SimpleQueue()
+        self._trims = []
+        self._close = None
+        self._retained_at = self._checked_at = time.monotonic()
+        self._rest_until = 0.0
+        self.error = None
+        self.commits = self.appended_messages = self.appended_bytes = self.trimmed_messages = 0
+        self.full = self.refused = 0
+        self.group_batches = Histogram()
+        self.commit_us = Histogram()
+        _start_thread(self._run, ())
+
+    def put(self, order):
+        """Queue an Append, Trim or Close; never wait."""
+        self._queue.put(order)
+        if self.error is not None:
+            self._refuse_pending()
+
+    # --- the thread ----------------------------------------------------------------
+
+    def _run(self):
+        try:
+            while self._close is None or self._trims:
+                self._turn()
+            self._finish()
+        except BaseException as error:
+            self._die(error)
+
+    def _turn(self):
+        appends = self._take()
+        if appends:
+            self._commit(appends)
+        if self._trims:
+            self._trim_step()
+        self._retain(len(appends))
+        if time.monotonic() - self._checked_at > READER_CHECK_S:
+            self._environment.reader_check()
+            self._checked_at = time.monotonic()
+
+    def _take(self):
+        """Return the appends that are pending, as many as go into one transaction."""
+        appends, size, messages = [], 0, 0
+        order = self._first()
+        while order is not None:
+            if isinstance(order, Append):
+                appends.append(order)
+                size += order.size
+                for batch in order.batches:
+                    messages += batch.count
+                if size >= MAX_BYTES or messages >= MAX_MESSAGES:
+                    break
+            elif isinstance(order, Trim):
+                order.cursor = self._state.first
+                self._trims.append(order)
+            else:
+                self._close = order
+                break
+            order = self._next()
+        return appends
+
+    def _first(self):
+        if self._trims or self._pressed():
+            return self._next()
+        try:
+            return self._queue.get(timeout=self._settings.retention_interval_s if self._state.topics.limits
+                                   else READER_CHECK_S)
+        except _Empty:
+            return None
+
+    def _next(self):
+        try:
+            return self._queue.get_nowait()
+        except _Empty:
+            return None
+
+    # --- appending -------------------------------------------------------------------
+
+    def _commit(self, appends):
+        began = time.perf_counter_ns()
+        try:
+            group = Group(appends, self._state, self._state.producers, self._settings)
+            if group.placed:
+                self._append(group)
+                self.commit_us.add((time.perf_counter_ns() - began) // 1000)
+        except BaseException as error:
+            _refuse(appends, _dying(error))
+            raise
+        finally:
+            self.refused += sum(append.error is not None for append in appends)
+            self._tell(appends)
+
+    def _append(self, group):
+        state = self._state
+        runs = list(_runs(group))
+        full_tail = state.tail.batches >= SEGMENT_BATCHES or len(state.tail.keys) >= SEGMENT_KEYS
+        state.begin_round(len(group.placed))
+        try:
+            checkpoint = self._environment.write(lambda txn, db: self._write(txn, db, group, runs, full_tail))
+        except StoreFull as error:
+            self.full += 1
+            group.fail(error)
+        else:
+            self._apply(group, runs, full_tail, checkpoint)
+
+    def _write(self, txn, db, group, runs, full_tail):
+        """Write a group; a few large puts, see records.py."""
+        state, tail = self._state, self._state.tail
+        items = [(OFFSET.pack(placed[0][1].first), packed) for placed, packed in runs]
+        if txn.cursor(db.log).putmulti(items, append=True) != (len(items), len(items)):
+            raise StoreError("The log has offsets beyond its end; the store is not written to any more.")
+        if group.new_topics:
+            txn.put(NUMBER.pack(len(state.topics) + 1), "\0".join(group.new_topics).encode(), db=db.names)
+        if full_tail:
+            txn.put(OFFSET.pack(tail.first), Segment.pack(tail, state.end), db=db.segments)
+        checkpoint = state.save_some(txn, db)
+        txn.put(b"state", state.ends(next=group.end, time_us=group.time_us, checkpoint=checkpoint,
+                                     segmented=state.end if full_tail else tail.first).pack(), db=db.meta)
+        return checkpoint
+
+    def _apply(self, group, runs, full_tail, checkpoint):
+        state = self._state
+        state.some_saved(checkpoint)
+        tail = Tail(state.end) if full_tail else state.tail
+        for placed, _ in runs:
+            state.add_to_tail(tail, placed[0][1].first, placed)
+        state.tail = tail
+        self.commits += 1
+        self.appended_messages += group.messages
+        self.appended_bytes += sum(len(packed) for _, packed in runs)
+        self.group_batches.add(len(group.placed))
+        group.apply()
+        state.changed_pages.update({(topic.id - 1) // PAGE_TOPICS for topic, _ in group.placed})
+
+    # --- removing --------------------------------------------------------------------
+
+    def _pressed(self):
+        """Tell whether retention should not wait for its interval."""
+        return time.monotonic() >= self._rest_until and any(limits.urgent() for limits in self._state.topics.limits)
+
+    def _retain(self, appended):
+        """Remove one step of what a rule wants gone, if it is time to look."""
+        limits_due = self._state.topics.limits
+        now, interval_s = time.monotonic(), self._settings.retention_interval_s
+        if not limits_due or not (self._pressed() or now - self._retained_at >= interval_s):
+            return
+        now_us = self._state.clock_us()
+        limits = next((limits for limits in limits_due if limits.due(now_us)), None)
+        if limits is None:
+            self._retained_at = now
+            return
+        # More goes than came in, or it would never catch up.
+        most = max(STEP_BATCHES, 2 * appended)
+        try:
+            step = remove_step(self._environment, self._state, limits.cursor, lambda: limits.chooser(now_us), most)
+        except StoreFull:
+            limits.oldest_us = 0
+            self._retained_at, self._rest_until = now, now + interval_s
+        else:
+            limits.cursor = step.cursor
+            self.trimmed_messages += step.messages
+
+    def _trim_step(self):
+        trim = self._trims[0]
+        try:
+            step = remove_step(self._environment, self._state, trim.cursor, lambda: trim.goes)
+        except StoreFull as error:
+            trim.error = error
+        else:
+            trim.count += step.messages
+            trim.cursor = step.cursor
+            self.trimmed_messages += step.messages
+            if not step.ended:
+                return
+        self._tell(self._trims.pop(0))
+
+    # --- ending ------------------------------------------------------------------------
+
+    def _finish(self):
+        state = self._state
+
+        def write(txn, db):
+            checkpoint = state.save_all(txn, db)
+            txn.put(b"state", state.ends(checkpoint=checkpoint, session=CLOSED).pack(), db=db.meta)
+        try:
+            self._environment.write(write, removing=True)
+            self._environment.flush()
+        except StoreFull:
+            pass        # nothing is lost: it is counted on from the last checkpoint
+        self.error = StoreClosed("The store is closed.")
+        self._tell(self._close)
+        self._refuse_pending()
+
+    def _die(self, error):
+        self.error = _dying(error)
+        for order in (*self._trims, *filter(None, (self._close,))):
+            order.error = self.error
+            self._tell(order)
+        self._refuse_pending()
+        self._tell(self.error)
+
+    def _refuse_pending(self):
+        order = self._next()
+        while order is not None:
+            if isinstance(order, Append):
+                _refuse([order], self.error)
+                self._tell([order])
+            else:
+                order.error = self.error
+                self._tell(order)
+            order = self._next()
+
+
+def _runs(group):
+    """Yield the runs of a group: ``(placed, packed)``, of limited size."""
+    placed, size, sequences = [], 0, pack_sequences(group.sequences)
+    for topic, batch in group.placed:
+        if placed and (size + batch.size > RUN_BYTES or len(placed) >= RUN_BATCHES):
+            yield placed, _packed_run(placed, group.time_us, sequences)
+            placed, size, sequences = [], 0, b""
+        placed.append((topic, batch))
+        size += batch.size
+    yield placed, _packed_run(placed, group.time_us, sequences)
+
+
+def _packed_run(placed, time_us, sequences):
+    return Run.pack([(topic.id, batch) for topic, batch in placed], time_us, sequences)
+
+
+def _refuse(appends, error):
+    for append in appends:
+        if append.error is None:
+            append.firsts, append.duplicate = None, False
+            append.error = type(error)(str(error), **error.facts)
+
+
+def _dying(error):
+    if isinstance(error, StoreError):
+        return error
+    return StoreError(f"The writer of the store has stopped: {type(error).__name__}: {error}. "
+                      "Start again; what was published is on disk.")
