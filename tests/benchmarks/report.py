@@ -1,0 +1,103 @@
+"""Prints what was measured: a table for each workload, one of its ratios, and the machine on top."""
+
+import os
+import platform
+import statistics
+import tempfile
+import time
+from importlib.metadata import version
+
+from rich.console import Console
+from rich.table import Table
+
+_PACKAGES = ("zerorpc", "gevent", "pyzmq", "msgpack", "lmdb")
+_FIGURES = {    # figure -> heading, format
+    "server_us": ("server\nus/msg", "{:.2f}"),
+    "clients_us": ("clients\nus/msg", "{:.2f}"),
+    "server_load": ("server\nload", "{:.0%}"),
+    "p50_us": ("p50\nus", "{:,.0f}"),
+    "p99_us": ("p99\nus", "{:,.0f}"),
+    "later_p50_us": ("later\np50 us", "{:,.0f}"),
+    "later_p99_us": ("later\np99 us", "{:,.0f}"),
+    "server_mib": ("server\nMiB", "{:.0f}"),
+}
+_console = Console(highlight=False, width=None if os.isatty(1) else 150)
+
+
+def machine(folder, store):
+    """Return what figures depend on, as a map."""
+    return {
+        "store": store,
+        "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "system": f"{platform.system()} {platform.release()}, {os.cpu_count()} processors",
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "fdatasync_us": fdatasync_us(folder),
+    }
+
+
+def fdatasync_us(folder):
+    """Return the median time of making 100 bytes durable in *folder*."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        times = []
+        for _ in range(200):
+            began = time.perf_counter()
+            file.write(b"x" * 100)
+            file.flush()
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - began)
+    return statistics.median(times) * 1e6
+
+
+def print_machine(facts):
+    packages = ", ".join(f"{name} {number}" for name, number in facts["packages"].items())
+    _console.print(f"{facts['system']}; Python {facts['python']}; {packages}; "
+                   f"fdatasync of 100 bytes {facts['fdatasync_us']:.0f} us; TCP loopback; store {facts['store']}")
+
+
+def print_progress(text):
+    _console.print(f"[dim]{text}[/dim]")
+
+
+def print_workload(workload, rounds):
+    """*rounds*: for each round a map of case name to figures."""
+    present = [name for name in _FIGURES if any(name in one for figures in rounds for one in figures.values())]
+    table = Table(title=f"{workload.name}: {workload.title}", title_justify="left")
+    table.add_column("peer")
+    for heading in (workload.unit.replace(" ", "\n", 1), "spread", "goal", *(_FIGURES[name][0] for name in present)):
+        table.add_column(heading, justify="right")
+    table.add_column("durability")
+    for case in workload.cases:
+        if case.name not in rounds[0]:
+            continue
+        runs = [figures[case.name] for figures in rounds]
+        rates = [one["rate"] for one in runs]
+        middles = [_FIGURES[name][1].format(statistics.median(one[name] for one in runs)) if name in runs[0] else ""
+                   for name in present]
+        table.add_row(case.name, f"{statistics.median(rates):,.0f}", _spread(rates), case.goal, *middles,
+                      case.durability)
+    _console.print(table)
+    _print_ratios(workload, rounds)
+
+
+def _print_ratios(workload, rounds):
+    table = Table(title=f"{workload.name}: ratios within a round", title_justify="left")
+    table.add_column("of")
+    table.add_column("over")
+    for heading in ("ratio", "from", "to", "goal"):
+        table.add_column(heading, justify="right")
+    for one in workload.ratios:
+        if one.of not in rounds[0] or one.over not in rounds[0]:
+            continue
+        base = one.base or one.figure
+        ratios = [figures[one.of][one.figure] / figures[one.over][base] for figures in rounds]
+        named = one.figure != "rate"
+        table.add_row(one.of + (f": {one.figure}" if named else ""), one.over + (f": {base}" if named else ""),
+                      *(f"{ratio:.2f}" for ratio in (statistics.median(ratios), min(ratios), max(ratios))), one.goal)
+    if table.rows:
+        _console.print(table)
+
+
+def _spread(values):
+    """(max - min) / median, of several rounds."""
+    return f"{(max(values) - min(values)) / statistics.median(values):.0%}" if len(values) > 1 else ""

@@ -1,0 +1,209 @@
+"""The processes of one measurement: started fresh, told when to go, looked at from outside.
+
+An *actor* is a function ``target(link, *args)`` in a process of its own: it says
+``link.ready()``, publishers then wait for ``link.go()``, and all return a dict with ``began`` and
+``ended`` (``time.perf_counter()``, one clock for all processes of a machine). Processor time and
+memory are read from outside by this process, so that measuring costs the measured nothing.
+"""
+
+import multiprocessing
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from typing import NamedTuple
+
+import psutil
+import zmq
+
+from zstreampub import wire
+
+READY_S = 30
+RESULT_S = 300
+_spawn = multiprocessing.get_context("spawn")       # a fork would share a gevent hub
+
+
+class Failed(Exception):
+    """A process of the benchmark failed, or lost, repeated or reordered a message."""
+
+
+class Link:
+    """The actor's end of the line to the stage."""
+
+    def __init__(self, pipe):
+        self._pipe = pipe
+
+    def ready(self, **facts):
+        """Say that this actor is ready; *facts* are for whoever started it."""
+        self._pipe.send(("ready", facts))
+
+    def go(self):
+        """Wait for the start; blocks the whole process."""
+        self._pipe.recv()
+
+
+def _play(pipe, target, args):
+    try:
+        pipe.send(("result", target(Link(pipe), *args)))
+        pipe.recv()     # stay, so that the processor time can be read
+    except EOFError:
+        pass
+    except Exception:
+        pipe.send(("failed", traceback.format_exc()))
+
+
+class Actor:
+    """The stage's end: one running process."""
+
+    def __init__(self, target, args):
+        self._pipe, theirs = _spawn.Pipe()
+        self._process = _spawn.Process(target=_play, args=(theirs, target, args), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.pid = self._process.pid
+        self.facts = None
+
+    def wait_ready(self):
+        self.facts = self._receive("ready", READY_S)
+
+    def go(self):
+        self._pipe.send("go")
+
+    def result(self):
+        return self._receive("result", RESULT_S)
+
+    def end(self):
+        self._process.kill()
+        self._process.join()
+
+    def _receive(self, wanted, timeout_s):
+        if not self._pipe.poll(timeout_s):
+            raise Failed(f"{self._process.name} sent no {wanted!r} within {timeout_s} s")
+        try:
+            kind, value = self._pipe.recv()
+        except EOFError:
+            raise Failed(f"{self._process.name} died") from None
+        if kind != wanted:
+            raise Failed(value)
+        return value
+
+
+class Command:
+    """A server under test: the ``zstreampub`` command itself."""
+
+    def __init__(self, endpoint, store, *options):
+        arguments = ["serve", "--bind", endpoint, "--store", store, "--log-level", "warning", *options]
+        self._process = subprocess.Popen([sys.executable, "-m", "zstreampub.cli", *arguments],
+                                         stderr=subprocess.DEVNULL)
+        self.endpoint = endpoint
+        self.pid = self._process.pid
+        ask(endpoint, "about")
+
+    def end(self):
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Measured(NamedTuple):
+    """What :meth:`Stage.run` saw. ``results`` are those of the publishers, then of the subscribers."""
+
+    seconds: float
+    results: list
+    server_cpu_s: float
+    clients_cpu_s: float
+    server_bytes: int
+
+
+class Stage:
+    """Starts processes and ends them all when it is left; ``folder`` goes with them."""
+
+    def __init__(self, store="lmdb:", parent=None):
+        self._store = store
+        self._parent = parent
+        self._cast = []
+        self.server = None
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp(prefix="zstreampub-benchmark-", dir=self._parent)
+        return self
+
+    def __exit__(self, *_):
+        for one in reversed(self._cast):
+            one.end()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def serve(self, *options):
+        """Start the server under test; return its endpoint."""
+        store = f"lmdb:{self.folder}/log" if self._store == "lmdb:" else self._store
+        self.server = Command(free_endpoint(), store, *options)
+        self._cast.append(self.server)
+        return self.server.endpoint
+
+    def start_server(self, target, *args):
+        """Start another server, an actor, and wait until it is ready."""
+        self.server = self.start(target, *args)
+        return self.server
+
+    def start(self, target, *args):
+        """Start an actor and wait until it is ready."""
+        actor = Actor(target, args)
+        self._cast.append(actor)
+        actor.wait_ready()
+        return actor
+
+    def run(self, publishers, subscribers=(), meanwhile=None):
+        """Let *publishers* go, call *meanwhile*, and wait for the result of everybody."""
+        clients = [*publishers, *subscribers]
+        before = [cpu_s(one.pid) for one in clients]
+        server_before = cpu_s(self.server.pid) if self.server else 0.0
+        for publisher in publishers:
+            publisher.go()
+        if meanwhile is not None:
+            meanwhile()
+        results = [client.result() for client in clients]
+        clients_cpu_s = sum(cpu_s(one.pid) - was for one, was in zip(clients, before))
+        server_cpu_s = cpu_s(self.server.pid) - server_before if self.server else 0.0
+        seconds = max(one["ended"] for one in results) - min(one["began"] for one in results)
+        return Measured(seconds, results, server_cpu_s, clients_cpu_s, private_bytes(self.server) if self.server else 0)
+
+
+def cpu_s(pid):
+    """Return the processor seconds, user and system, that a process has used."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+def private_bytes(process):
+    """Return the resident bytes of a process without what it maps from files: the log's pages are the system's."""
+    memory = psutil.Process(process.pid).memory_info()
+    return memory.rss - memory.shared
+
+
+def free_endpoint():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{one.getsockname()[1]}"
+
+
+def ask(endpoint, name, *args):
+    """Call a method of a zerorpc server and return its answer; wait for the server to come up."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.linger = 0
+        dealer.connect(endpoint)
+        dealer.send_multipart([b"", wire.request(str(time.time()), name, args)])
+        ends = time.monotonic() + READY_S
+        while dealer.poll(int(max(ends - time.monotonic(), 0) * 1000)):
+            _, event, value = wire.unpack_event(dealer.recv_multipart()[-1])
+            if event == wire.OK:
+                return value[0]
+            if event == wire.ERR:
+                raise Failed(f"{name}: {value}")
+    raise Failed(f"{endpoint} did not answer {name!r} within {READY_S} s")
