@@ -108,25 +108,36 @@ class BoundedQueue:
         return self._gap_in_front(dropped)
 
     def conflate(self, batch, why):
-        """Add *batch* and keep only the newest message per topic and key. Returns how many went."""
+        """Add *batch* and keep only the newest message per topic and key. Returns how many went.
+
+        The gap that tells them ends where the messages that were kept begin.
+        """
+        start = batch.first if self.first is None else self.first
         before = self.messages + batch.count
-        start = self.first
-        if self._newest is None:
-            items, self._items, self._newest = self._items, deque(), OrderedDict()
-            self.messages = self.bytes = 0
-            kept = None
-            for item in items:
-                if isinstance(item, Gap):
-                    kept = item.joined(kept)
-                else:
-                    self._put_newest(item)
-            if kept:
-                self._items.append(kept)
+        told = self._start_conflating()
         self._put_newest(batch)
         gone = before - self.messages
-        if gone:
-            self._gap_in_front(Gap(batch.first if start is None else start, batch.next, gone, why))
+        if gone or told:
+            kept = next(iter(self._newest.values())).first
+            gap = Gap(start, kept, gone, why).joined(told)
+            if self._items and self._items[-1].why == why:
+                gap = gap.joined(self._items.pop())
+            self._items.append(gap)
         return gone
+
+    def _start_conflating(self):
+        """Go over to one message per topic and key; return the gaps that were queued, as one."""
+        if self._newest is not None:
+            return None
+        items, self._items, self._newest = self._items, deque(), OrderedDict()
+        self.messages = self.bytes = 0
+        told = None
+        for item in items:
+            if isinstance(item, Gap):
+                told = item.joined(told)
+            else:
+                self._put_newest(item)
+        return told
 
     def _put_newest(self, batch):
         keys = batch.metadata.get("key") or (None,) * batch.count

@@ -261,9 +261,10 @@ class Subscription:
 
     def _pass_gap(self, gap):
         first, next, count, why = (gap.get(name) for name in ("first", "next", "count", "why"))
-        if type(next) is not int or next <= self._offset:
+        if type(next) is not int or next < self._offset:
             return
-        self._offset = next
+        # Retention takes whole topics: what it has left of the others in this range still comes.
+        self._reach(first if why == "retention" else next)
         if why == "conflate":
             self.conflated += count if type(count) is int else 0
             return
