@@ -93,19 +93,22 @@ class BoundedQueue:
 
     def drop_oldest(self, why):
         """Remove from the front what is over the bounds; leave a gap there. Returns how many went."""
-        dropped = None
+        gap, count = None, 0
         while self.messages > 1 and (self.messages > self.max_messages or self.bytes > self.max_bytes):
             item = self.get()
             if isinstance(item, Gap):
-                dropped = Gap(item.first, item.next, item.count, why).joined(dropped)
+                gap = Gap(item.first, item.next, item.count, why).joined(gap)
                 continue
             over = self.messages + item.count - self.max_messages
             if self.bytes > self.max_bytes or over >= item.count:
                 over = item.count if self.messages else (item.count + 1) // 2
-            dropped = Gap(item.first, item.first + over, over, why).joined(dropped)
+            count += over
+            gap = Gap(item.first, item.first + over, over, why).joined(gap)
             if over < item.count:
                 self._put_back(item.slice(over, item.count))
-        return self._gap_in_front(dropped)
+        if gap is not None:
+            self._put_gap_in_front(gap)
+        return count
 
     def conflate(self, batch, why):
         """Add *batch* and keep only the newest message per topic and key. Returns how many went.
@@ -167,13 +170,8 @@ class BoundedQueue:
         self.messages += batch.count
         self.bytes += batch.size
 
-    def _gap_in_front(self, gap):
-        if gap is None:
-            return 0
-        count = gap.count or 0
+    def _put_gap_in_front(self, gap):
         items = self._items
         if items and isinstance(items[0], Gap) and items[0].why == gap.why:
             gap = gap.joined(items.popleft())
         items.appendleft(gap)
-        return count
-
