@@ -13,7 +13,7 @@ from .errors import InvalidBatch, InvalidOption, MalformedRequest
 from .message import Batch
 from .store import Append
 
-MAX_BATCHES = 4096      # in one append
+MAX_BATCHES = 1024      # in one append: the fan-out of one commit must not hold the hub for long
 MAX_PRODUCER_BYTES = 64
 
 _RETRY_OPTIONS = ("producer", "sequence", "deadline")

@@ -7,6 +7,7 @@ reads. Subclass it to add methods and ``@zerorpc.stream`` methods of your own.
 """
 
 import inspect
+import time
 
 import msgpack
 import zerorpc
@@ -114,12 +115,12 @@ class Service:
 
     @described
     def about(self):
-        """Return version, epoch, bounds of the log, heartbeat and limits."""
+        """Return version, epoch, bounds of the log, the server's time, heartbeat and limits."""
         broker, settings = self._broker, self._broker.settings
         limits = ("heartbeat_s", "keepalive_s", "max_message_bytes", "max_batch_messages", "max_batch_bytes",
                   "queue_messages", "queue_bytes", "policy")
         return {"version": __version__, "epoch": broker.epoch, "first": broker.store.bounds()[0],
-                "next": broker.next, **{name: getattr(settings, name) for name in limits}}
+                "next": broker.next, "time": time.time(), **{name: getattr(settings, name) for name in limits}}
 
     def _publish(self, name, *args):
         append, result = requests.parse_publishing(name, self._broker, args)

@@ -11,7 +11,7 @@ from ..message import METADATA_COLUMNS, Batch, check_message_size, pack_payload,
 from ..topics import check_topic
 from ..wire import pack
 
-MAX_BATCHES = 4096          # in one append request: the protocol's limit
+MAX_BATCHES = 1024          # in one append request: the protocol's limit
 FRAME_BYTES = 512 * 1024    # a request is closed when it has this many; a larger one only if one caller wants it
 
 BATCH_OVERHEAD = 300        # header, topic and framing, at the most

@@ -12,6 +12,7 @@ from .state import Topic
 
 MAX_BYTES = 32 << 20
 MAX_MESSAGES = 1 << 18
+MAX_BATCHES = 1024      # the fan-out of one commit must not hold the hub for long
 # After a power cut a relaxed store skips 2**20 offsets: more than any one commit may have used.
 MAX_APPEND_MESSAGES = 1 << 19
 

@@ -16,7 +16,7 @@ from ..errors import StoreClosed, StoreError, StoreFull
 from ..stats import Histogram
 from ..store import Append
 from .checkpoint import pack_sequences
-from .group import MAX_BYTES, MAX_MESSAGES, Group
+from .group import MAX_BATCHES, MAX_BYTES, MAX_MESSAGES, Group
 from .records import CLOSED, NUMBER, OFFSET, PAGE_TOPICS, Run, Segment, Tail
 from .removal import STEP_BATCHES, remove_step
 from .retention import chooser_below
@@ -105,15 +105,16 @@ class Writer:
 
     def _take(self):
         """Return the appends that are pending, as many as go into one transaction."""
-        appends, size, messages = [], 0, 0
+        appends, size, messages, batches = [], 0, 0, 0
         order = self._first()
         while order is not None:
             if isinstance(order, Append):
                 appends.append(order)
                 size += order.size
+                batches += len(order.batches)
                 for batch in order.batches:
                     messages += batch.count
-                if size >= MAX_BYTES or messages >= MAX_MESSAGES:
+                if size >= MAX_BYTES or messages >= MAX_MESSAGES or batches >= MAX_BATCHES:
                     break
             elif isinstance(order, Trim):
                 order.cursor = self._state.first
