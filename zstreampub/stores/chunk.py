@@ -24,8 +24,8 @@ class ChunkBuilder:
     def look(self, first, cost=1):
         """Count one more batch that is looked at; False if the reader should go on there another time."""
         self._look -= cost
-        if self._look < 0:
-            self.next = max(first, self._cursor)
+        if self._look < 0 and first > self._cursor:
+            self.next = first
             return False
         return True
 

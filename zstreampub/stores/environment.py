@@ -116,17 +116,23 @@ class Environment:
         *work* may be run again, in a larger map. Raises StoreFull where it cannot grow; with
         *removing* it may use the reserve instead.
         """
+        turned = False
         while True:
             try:
                 return self._write_once(work)
             except lmdb.MapFullError as error:
                 if removing:
                     return self._write_in_reserve(work)
-                if not self._grow():
+                if self._grow():
+                    continue
+                if turned:
                     raise StoreFull(
                         f"The store has reached {self._map_bytes >> 20} MiB and cannot grow. Trim it, set "
                         "retention, raise max_store_bytes, or free space on the disk.",
                         limit=self._limit) from error
+                # Pages freed by the last commit may be used again only after one more.
+                self._write_in_reserve(_turn)
+                turned = True
             except lmdb.Error as error:
                 raise _translated(error) from error
 
@@ -198,6 +204,10 @@ class Environment:
         finally:
             for token in tokens:
                 self._tokens.put(token)
+
+
+def _turn(txn, db):
+    txn.put(b"state", bytes(txn.get(b"state", db=db.meta)), db=db.meta)
 
 
 def _check_file(path):
