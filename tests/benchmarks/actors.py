@@ -1,10 +1,12 @@
 """What the client processes of the server under test do (see stage.py for what an actor is)."""
 
+from functools import partial
 from time import perf_counter
 
 import gevent
 from gevent.event import Event
 
+import zstreampub
 from zstreampub.message import Batch
 
 from .lean import LeanClient, LeanSubscription
@@ -16,7 +18,24 @@ _LATE_S = 240
 
 
 def publish_batches(link, endpoint, source, batches):
-    """Publish *batches* of 1,000, packed here, a few in flight."""
+    """Publish *batches* of 1,000, a few callers at a time."""
+    client = zstreampub.Client(endpoint)
+    client.about()
+    payloads = cycle(source)
+    turns = iter(range(batches))
+
+    def caller(_):
+        for turn in turns:
+            at = turn % CYCLE * BATCH
+            client.publish_many(TOPIC, payloads[at:at + BATCH])
+
+    link.ready()
+    link.go()
+    return timed(caller, min(_IN_FLIGHT, batches))
+
+
+def publish_batches_lean(link, endpoint, source, batches):
+    """The same with as little client as can be."""
     client = LeanClient(endpoint)
     client.call("about")
     payloads = cycle(source)
@@ -34,14 +53,25 @@ def publish_batches(link, endpoint, source, batches):
 
 def publish_singles(link, endpoint, source, callers, messages):
     """Publish single messages, *callers* at a time, each waiting for its answer."""
+    client = zstreampub.Client(endpoint)
+    client.about()
+    return _publish_singles(link, client.publish, source, callers, messages)
+
+
+def publish_singles_lean(link, endpoint, source, callers, messages):
+    """The same with a request for each message, as any zerorpc client sends it."""
     client = LeanClient(endpoint)
     client.call("about")
+    return _publish_singles(link, partial(client.call, "publish"), source, callers, messages)
+
+
+def _publish_singles(link, publish, source, callers, messages):
     latencies = []
 
     def caller(number):
         for at in range(messages // callers):
             began = perf_counter()
-            client.call("publish", TOPIC, payload(source, number, at))
+            publish(TOPIC, payload(source, number, at))
             latencies.append(perf_counter() - began)
 
     link.ready()
@@ -50,7 +80,30 @@ def publish_singles(link, endpoint, source, callers, messages):
 
 
 def subscribe_batches(link, endpoint, sources, messages, start="new"):
-    """Read *messages* in batch form, decode and check every one."""
+    """Read *messages* in batches, decode and check every one."""
+    client = zstreampub.Client(endpoint)
+    sink = Sink(sources)
+    began = None
+    if start == "earliest":     # a replay begins with the call
+        client.about()
+        link.ready()
+        link.go()
+        began = perf_counter()
+    subscription = client.subscribe(TOPIC, start=start, reconnect=False)
+    if start != "earliest":
+        link.ready()
+    for batch in subscription.batches():
+        began = began or perf_counter()
+        sink.take_run(batch.first, batch.payloads)
+        if sink.messages >= messages:
+            break
+    if sink.messages != messages:
+        raise RuntimeError(f"{sink.messages} messages came, {messages} were published")
+    return {"began": began, "ended": perf_counter()}
+
+
+def subscribe_batches_lean(link, endpoint, sources, messages):
+    """The same for new messages, with as little client as can be."""
     client = LeanClient(endpoint)
     sink = Sink(sources)
     done = Event()
@@ -63,14 +116,9 @@ def subscribe_batches(link, endpoint, sources, messages, start="new"):
         if sink.messages >= messages:
             done.set()
 
-    if start == "earliest":     # a replay begins with the call
-        link.ready()
-        link.go()
-        times.append(perf_counter())
-    subscription = LeanSubscription(client, TOPIC, take, start=start)
-    if start != "earliest":
-        subscription.greeting.get(timeout=_LATE_S)
-        link.ready()
+    subscription = LeanSubscription(client, TOPIC, take)
+    subscription.greeting.get(timeout=_LATE_S)
+    link.ready()
     _wait(done, subscription)
     if sink.messages != messages:
         raise RuntimeError(f"{sink.messages} messages came, {messages} were published")

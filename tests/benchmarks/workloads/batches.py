@@ -10,9 +10,9 @@ from ..workload import FSYNC, NONE, Case, Ratio, Workload, figures
 _BATCHES = 1000
 
 
-def _ours(publishers, stage, scale):
+def _ours(publish, publishers, stage, scale):
     endpoint, share = stage.serve(), scale.of(_BATCHES)
-    cast = [stage.start(actors.publish_batches, endpoint, source, share) for source in range(publishers)]
+    cast = [stage.start(publish, endpoint, source, share) for source in range(publishers)]
     measured = stage.run(cast)
     messages = publishers * share * BATCH
     stage.start(actors.check_log, endpoint, messages, WRAP).result()
@@ -41,8 +41,9 @@ def _lmdb(stage, scale):
 WORKLOAD = Workload(
     "batches", "Publish batches of 1,000", "messages/s",
     [
-        Case("zstreampub, 1 publisher", FSYNC, partial(_ours, 1), "1,000,000"),
-        Case("zstreampub, 3 publishers", FSYNC, partial(_ours, 3)),
+        Case("zstreampub, 1 publisher", FSYNC, partial(_ours, actors.publish_batches, 1), "1,000,000"),
+        Case("zstreampub, 3 publishers", FSYNC, partial(_ours, actors.publish_batches, 3)),
+        Case("zstreampub, 3 lean publishers", FSYNC, partial(_ours, actors.publish_batches_lean, 3)),
         Case("zerorpc recipe, 1 publisher", NONE, partial(_recipe, 1)),
         Case("zerorpc recipe, 3 publishers", NONE, partial(_recipe, 3)),
         Case("raw pyzmq, 1 sender", NONE, partial(_zmq, 1)),

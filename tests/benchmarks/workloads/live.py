@@ -8,13 +8,15 @@ from ..stage import free_endpoint
 from ..workload import FSYNC, NONE, Case, Ratio, Workload, figures
 
 _BATCHES = 1000
+_CLIENT = (actors.publish_batches, actors.subscribe_batches)
+_LEAN = (actors.publish_batches_lean, actors.subscribe_batches_lean)
 
 
-def _ours(subscribers, stage, scale):
+def _ours(publish, subscribe, subscribers, stage, scale):
     endpoint, batches = stage.serve(), scale.of(_BATCHES)
     messages = batches * BATCH
-    readers = [stage.start(actors.subscribe_batches, endpoint, [0], messages) for _ in range(subscribers)]
-    publisher = stage.start(actors.publish_batches, endpoint, 0, batches)
+    readers = [stage.start(subscribe, endpoint, [0], messages) for _ in range(subscribers)]
+    publisher = stage.start(publish, endpoint, 0, batches)
     return figures(stage.run([publisher], readers), subscribers * messages)
 
 
@@ -36,8 +38,9 @@ def _zmq(subscribers, stage, scale):
 WORKLOAD = Workload(
     "live", "Publish batches of 1,000 and deliver them, decoded", "deliveries/s",
     [
-        Case("zstreampub, 1 subscriber", FSYNC, partial(_ours, 1), "1,000,000"),
-        Case("zstreampub, 3 subscribers", FSYNC, partial(_ours, 3)),
+        Case("zstreampub, 1 subscriber", FSYNC, partial(_ours, *_CLIENT, 1), "1,000,000"),
+        Case("zstreampub, 3 subscribers", FSYNC, partial(_ours, *_CLIENT, 3)),
+        Case("zstreampub, 3 lean subscribers", FSYNC, partial(_ours, *_LEAN, 3)),
         Case("zerorpc recipe, 1 subscriber", NONE, partial(_recipe, 1)),
         Case("zerorpc recipe, 3 subscribers", NONE, partial(_recipe, 3)),
         Case("raw pyzmq, 1 reader", NONE, partial(_zmq, 1)),

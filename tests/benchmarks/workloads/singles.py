@@ -15,9 +15,9 @@ def _count(callers, scale):
     return scale.of(_MESSAGES if callers > 1 else _MESSAGES // 16) // callers * callers
 
 
-def _ours(publishers, callers, stage, scale):
+def _ours(publish, publishers, callers, stage, scale):
     endpoint, share = stage.serve(), _count(callers, scale)
-    cast = [stage.start(actors.publish_singles, endpoint, source, callers, share) for source in range(publishers)]
+    cast = [stage.start(publish, endpoint, source, callers, share) for source in range(publishers)]
     measured = stage.run(cast)
     stage.start(actors.check_log, endpoint, publishers * share).result()
     return figures(measured, publishers * share)
@@ -45,9 +45,11 @@ def _lmdb(stage, scale):
 WORKLOAD = Workload(
     "singles", "Publish single messages", "messages/s",
     [
-        Case("zstreampub, 1 process x 64", FSYNC, partial(_ours, 1, _CALLERS)),
-        Case("zstreampub, 3 processes x 64", FSYNC, partial(_ours, 3, _CALLERS), "40,000"),
-        Case("zstreampub, one at a time", FSYNC, partial(_ours, 1, 1)),
+        Case("zstreampub, 1 process x 64", FSYNC, partial(_ours, actors.publish_singles, 1, _CALLERS)),
+        Case("zstreampub, 3 processes x 64", FSYNC, partial(_ours, actors.publish_singles, 3, _CALLERS), "40,000"),
+        Case("zstreampub, one at a time", FSYNC, partial(_ours, actors.publish_singles, 1, 1)),
+        Case("zstreampub, a request each, 1 x 64", FSYNC, partial(_ours, actors.publish_singles_lean, 1, _CALLERS)),
+        Case("zstreampub, a request each, 3 x 64", FSYNC, partial(_ours, actors.publish_singles_lean, 3, _CALLERS)),
         Case("zerorpc recipe, 1 process x 64", NONE, partial(_recipe, 1, _CALLERS)),
         Case("zerorpc recipe, 3 processes x 64", NONE, partial(_recipe, 3, _CALLERS)),
         Case("zerorpc recipe, one at a time", NONE, partial(_recipe, 1, 1)),
@@ -59,6 +61,7 @@ WORKLOAD = Workload(
     [
         Ratio("zstreampub, 1 process x 64", "zerorpc recipe, 1 process x 64"),
         Ratio("zstreampub, 3 processes x 64", "zerorpc recipe, 3 processes x 64"),
+        Ratio("zstreampub, a request each, 3 x 64", "zerorpc recipe, 3 processes x 64"),
         Ratio("zstreampub, one at a time", "zerorpc recipe, one at a time"),
         Ratio("zstreampub, 3 processes x 64", "raw pyzmq, 3 processes x 64"),
         Ratio("zstreampub, one at a time", "raw LMDB, one record a transaction"),
