@@ -36,7 +36,7 @@ class Transport:
         self.malformed = 0
         self._socket = socket
         self._receive = receive
-        self._is_router = socket.socket_type == zmq.ROUTER
+        self._is_router = socket.type == zmq.ROUTER
         self._readable = Event()
         self._looking = False
         self._closed = False

@@ -15,6 +15,9 @@ _GRANT_BYTES = 256 * 1024
 _MOST_ITEMS = WINDOW + 3        # the greeting's credit, and the two events of an end
 
 
+NOTHING = object()      # no item; any value may be an item
+
+
 class Done:
     """How a stream ended: normally."""
 
@@ -47,14 +50,15 @@ class Stream:
     # --- the reader's side -------------------------------------------------------------
 
     def take(self):
-        """Return the next item or None; the one before is consumed by that, and its credit goes back."""
+        """Return the next item or NOTHING; the one before is consumed by that, and its credit goes back."""
         if self._taken_bytes is not None:
             self._give_back(self._taken_bytes)
             self._taken_bytes = None
         if not self._items:
-            return None
+            return NOTHING
         item = self._items.popleft()
-        self._taken_bytes = sum(map(len, item[1:])) if type(item) is list else 0
+        batches = item[1:] if type(item) is list else ()
+        self._taken_bytes = sum(len(batch) for batch in batches if type(batch) is bytes)
         return item
 
     def wait(self, timeout_s=None):

@@ -8,6 +8,7 @@ is below it. Everything is decided in the reader's greenlet, in the order of the
 
 from collections import deque
 from contextlib import contextmanager
+from operator import length_hint
 from time import monotonic
 
 import gevent
@@ -26,7 +27,7 @@ from ..errors import (
 )
 from ..message import Batch
 from .calls import Call
-from .stream import Closed, Done, Stream
+from .stream import NOTHING, Closed, Done, Stream
 from .timing import Backoff
 
 _GOODBYE_S = 2.0            # the longest that close() waits for the server
@@ -160,8 +161,8 @@ class Subscription:
     def _load(self, deadline=None):
         """Get the next batch ready for handing out its messages; return False at the end."""
         with self._reading(deadline):
-            if self._batch is not None and self.offset < self._batch.next:
-                return True     # another greenlet got it ready meanwhile
+            if length_hint(self._messages):
+                return True     # another greenlet got a batch ready meanwhile
             batch = self._next_batch(deadline)
             if batch is None:
                 return False
@@ -206,7 +207,7 @@ class Subscription:
         """Take one item, or the end of the stream; wait for it until *deadline*."""
         stream = self._stream
         item = stream.take()
-        if item is not None:
+        if item is not NOTHING:
             self._take_item(stream, item)
         elif stream.ended is not None:
             self._take_end(stream.ended, stream.refused)
@@ -225,7 +226,7 @@ class Subscription:
             return
         try:
             self._batches.extend(map(Batch.parse, item[1:]))
-        except (StoreCorrupt, TypeError) as error:
+        except (StoreCorrupt, TypeError) as error:      # struct wants bytes
             self._lose(stream, f"an item is not made of batches ({error})")
 
     # --- controls --------------------------------------------------------------------
@@ -263,8 +264,8 @@ class Subscription:
         first, next, count, why = (gap.get(name) for name in ("first", "next", "count", "why"))
         if type(next) is not int or next < self._offset:
             return
-        # Retention takes whole topics: what it has left of the others in this range still comes.
-        self._reach(first if why == "retention" else next)
+        # Not to its end: retention and conflate leave some messages of the range, and they still come.
+        self._reach(first)
         if why == "conflate":
             self.conflated += count if type(count) is int else 0
             return
