@@ -200,10 +200,13 @@ class Lane:
         self.release(peer)
 
     def _pump(self):
+        retry_at = 0.0
         while True:
             self._work.wait(_STUCK_S if self._stuck else None)
             self._work.clear()
-            self._send_stuck()
+            if self._stuck and monotonic() >= retry_at:     # not at every turn: others may be busy
+                self._send_stuck()
+                retry_at = monotonic() + _STUCK_S
             while self._line:
                 ends = perf_counter() + _TURN_S
                 while self._line and perf_counter() < ends:
@@ -213,8 +216,6 @@ class Lane:
                         self._guard(stream, stream.pump)
                 if self._line:
                     gevent.idle(2)      # polls, unlike sleep(0)
-            if self._stuck:
-                gevent.sleep(_STUCK_S)
 
     def _send_stuck(self):
         for peer in tuple(self._stuck.values()):
