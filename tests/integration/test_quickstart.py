@@ -34,7 +34,7 @@ def quickstart(tmp_path):
 def free_endpoint():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return "tcp://127.0.0.1:%d" % probe.getsockname()[1]
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
 
 
 def left_over(word):
@@ -86,7 +86,7 @@ def test_a_port_that_is_taken_is_told(quickstart):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
 
-        with quickstart(ZSTREAMPUB_BIND="tcp://127.0.0.1:%d" % taken.getsockname()[1]) as run:
+        with quickstart(ZSTREAMPUB_BIND=f"tcp://127.0.0.1:{taken.getsockname()[1]}") as run:
             assert "is taken; set ZSTREAMPUB_BIND" in run.line("err", "taken")
             assert run.wait() == 1
 

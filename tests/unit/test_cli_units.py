@@ -77,7 +77,7 @@ def test_a_start_is_a_word_an_offset_a_count_or_a_time(text, start):
 
 @pytest.mark.parametrize("text", ["", "old", "-1", "last:", "last:x", "time", "time:", "time:noon", "1.5", "new:1"])
 def test_a_wrong_start_is_refused(text):
-    with pytest.raises(ValueError, match="is no (start|time)"):
+    with pytest.raises(ValueError, match=r"is no (start|time)"):
         units.parse_start(text)
 
 
