@@ -13,7 +13,7 @@ from .store import Gap
 class BoundedQueue:
     """First in, first out. ``messages`` and ``bytes`` say how much is in it."""
 
-    __slots__ = ("max_messages", "max_bytes", "messages", "bytes", "_items", "_newest")
+    __slots__ = ("max_messages", "max_bytes", "messages", "bytes", "_items", "_kept")
 
     def __init__(self, max_messages, max_bytes):
         self.max_messages = max_messages
@@ -21,10 +21,10 @@ class BoundedQueue:
         self.messages = 0
         self.bytes = 0
         self._items = deque()
-        self._newest = None     # while conflating: (topic, key) -> batch of one, behind all of _items
+        self._kept = None       # while conflating: the newest messages, behind all of _items
 
     def __bool__(self):
-        return bool(self._items or self._newest)
+        return bool(self._items or self._kept)
 
     @property
     def has_room(self):
@@ -36,33 +36,32 @@ class BoundedQueue:
         """The offset of the first thing in the queue, None if it is empty."""
         if self._items:
             return self._items[0].first
-        if self._newest:
-            return next(iter(self._newest.values())).first
-        return None
+        return self._kept.told if self._kept else None
 
     def room_for(self, batch):
-        """Return how many messages of *batch*, from its start, can be put now."""
+        """Return how many messages of *batch*, from its start, can be put now.
+
+        0 while it conflates: which messages stay is then the policy's business.
+        """
+        if self._kept:
+            return 0
         if self.messages + batch.count <= self.max_messages and self.bytes + batch.size <= self.max_bytes:
             return batch.count
         count = min(batch.count, self.max_messages - self.messages)
-        room = self.max_bytes - self.bytes
-        while count > 0 and batch.slice(0, count).size > room:
+        while count > 0 and batch.slice(0, count).size > self.max_bytes - self.bytes:
             count //= 2
-        return count if self.messages else max(count, 1)
+        return max(count, 0 if self.messages else 1)
 
     def put(self, batch):
         """Add *batch* at the end."""
-        if self._newest is not None:
-            self._put_newest(batch)
-        else:
-            self._items.append(batch)
-            self.messages += batch.count
-            self.bytes += batch.size
+        self._stop_conflating()
+        self._items.append(batch)
+        self.messages += batch.count
+        self.bytes += batch.size
 
     def put_gap(self, gap):
         """Add *gap* at the end; neighbours of one reason become one."""
-        if self._newest:
-            gap = self._stop_conflating(gap)
+        self._stop_conflating()
         items = self._items
         if items and isinstance(items[-1], Gap) and items[-1].why == gap.why:
             gap = gap.joined(items.pop())
@@ -72,101 +71,81 @@ class BoundedQueue:
         """Take the first thing, a batch or a gap; None if the queue is empty."""
         if self._items:
             item = self._items.popleft()
-        elif self._newest:
-            _, item = self._newest.popitem(last=False)
+        elif self._kept:
+            item = self._kept.get()
         else:
+            self._kept = None
             return None
         if not isinstance(item, Gap):
             self.messages -= item.count
             self.bytes -= item.size
-        if not self._newest and not self._items:
-            self._newest = None
         return item
 
     def clear(self):
         """Empty it."""
         self._items.clear()
-        self._newest = None
+        self._kept = None
         self.messages = self.bytes = 0
 
     # --- making room ---------------------------------------------------------------
 
     def drop_oldest(self, why):
         """Remove from the front what is over the bounds; leave a gap there. Returns how many went."""
-        gap, count = None, 0
+        gone, gap = 0, None
         while self.messages > 1 and (self.messages > self.max_messages or self.bytes > self.max_bytes):
             item = self.get()
             if isinstance(item, Gap):
                 gap = Gap(item.first, item.next, item.count, why).joined(gap)
                 continue
-            over = self.messages + item.count - self.max_messages
-            if self.bytes > self.max_bytes or over >= item.count:
-                over = item.count if self.messages else (item.count + 1) // 2
-            count += over
+            over = item.count - self._room_for_end_of(item)
             gap = Gap(item.first, item.first + over, over, why).joined(gap)
+            gone += over
             if over < item.count:
                 self._put_back(item.slice(over, item.count))
         if gap is not None:
             self._put_gap_in_front(gap)
-        return count
+        return gone
 
     def conflate(self, batch, why):
         """Add *batch* and keep only the newest message per topic and key. Returns how many went.
 
-        The gap that tells them ends where the messages that were kept begin.
+        What is queued before a gap stays as it is.
         """
-        start = batch.first if self.first is None else self.first
         before = self.messages + batch.count
-        told = self._start_conflating()
-        self._put_newest(batch)
-        gone = before - self.messages
-        if gone or told:
-            kept = next(iter(self._newest.values())).first
-            gap = Gap(start, kept, gone, why).joined(told)
-            if self._items and self._items[-1].why == why:
-                gap = gap.joined(self._items.pop())
-            self._items.append(gap)
-        return gone
+        if not self._kept:
+            self._start_conflating(batch, why)
+        self._keep(batch)
+        return before - self.messages
 
-    def _start_conflating(self):
-        """Go over to one message per topic and key; return the gaps that were queued, as one."""
-        if self._newest is not None:
-            return None
-        items, self._items, self._newest = self._items, deque(), OrderedDict()
-        self.messages = self.bytes = 0
-        told = None
-        for item in items:
-            if isinstance(item, Gap):
-                told = item.joined(told)
-            else:
-                self._put_newest(item)
-        return told
+    def _room_for_end_of(self, batch):
+        """Return how many messages at the end of *batch*, which was just taken, may stay: not all."""
+        count = min(batch.count - 1, self.max_messages - self.messages)
+        while count > 0 and batch.slice(batch.count - count, batch.count).size > self.max_bytes - self.bytes:
+            count //= 2
+        return max(count, 0 if self.messages else 1)
 
-    def _put_newest(self, batch):
-        keys = batch.metadata.get("key") or (None,) * batch.count
-        last = {key: at for at, key in enumerate(keys)}
-        for key, at in sorted(last.items(), key=lambda pair: pair[1]):
-            one = batch.slice(at, at + 1)
-            old = self._newest.pop((batch.topic, key), None)
-            if old is not None:
-                self.messages -= 1
-                self.bytes -= old.size
-            self._newest[batch.topic, key] = one
-            self.messages += 1
-            self.bytes += one.size
+    def _start_conflating(self, batch, why):
+        batches = []
+        while self._items and not isinstance(self._items[-1], Gap):
+            batches.append(self._items.pop())
+        self._kept = _Kept(batches[-1].first if batches else batch.first, why)
+        for one in reversed(batches):
+            self.messages -= one.count
+            self.bytes -= one.size
+            self._keep(one)
 
-    def _stop_conflating(self, gap):
-        self._items.extend(self._newest.values())
-        self._newest = None
-        return gap
+    def _keep(self, batch):
+        added, gone = self._kept.put(batch)
+        self.messages += len(added) - len(gone)
+        self.bytes += sum(one.size for one in added) - sum(one.size for one in gone)
+
+    def _stop_conflating(self):
+        if self._kept:
+            self._items.extend(iter(self._kept.get, None))
+        self._kept = None
 
     def _put_back(self, batch):
-        if self._newest is not None:
-            keys = batch.metadata.get("key") or (None,)
-            self._newest[batch.topic, keys[0]] = batch
-            self._newest.move_to_end((batch.topic, keys[0]), last=False)
-        else:
-            self._items.appendleft(batch)
+        self._items.appendleft(batch)
         self.messages += batch.count
         self.bytes += batch.size
 
@@ -175,3 +154,50 @@ class BoundedQueue:
         if items and isinstance(items[0], Gap) and items[0].why == gap.why:
             gap = gap.joined(items.popleft())
         items.appendleft(gap)
+
+
+class _Kept:
+    """The newest message of each topic and key, with a gap in every place where others went.
+
+    Messages are numbered as they come; a number left out is a message that went. ``told`` is the
+    offset of the first thing: everything below it was taken.
+    """
+
+    def __init__(self, told, why):
+        self.told = told
+        self._why = why
+        self._numbered = 0
+        self._taken = 0         # messages below this number were taken or told
+        self._newest = OrderedDict()    # (topic, key) -> (number, batch of one)
+
+    def __bool__(self):
+        return bool(self._newest)
+
+    def put(self, batch):
+        """Add *batch*; return ``(added, gone)``: the messages of it that stay, and the older ones that went."""
+        keys = batch.metadata.get("key") or (None,) * batch.count
+        last = {key: at for at, key in enumerate(keys)}
+        added, gone = [], []
+        for key, at in sorted(last.items(), key=lambda pair: pair[1]):
+            one = batch.slice(at, at + 1)
+            old = self._newest.pop((batch.topic, key), None)
+            if old is not None:
+                gone.append(old[1])
+            self._newest[batch.topic, key] = self._numbered + at, one
+            added.append(one)
+        self._numbered += batch.count
+        return added, gone
+
+    def get(self):
+        """Take the first thing: a message, or a gap for those that went before it; None if there is none."""
+        if not self._newest:
+            return None
+        key = next(iter(self._newest))
+        number, one = self._newest[key]
+        if number > self._taken:
+            gap = Gap(self.told, one.first, number - self._taken, self._why)
+            self._taken, self.told = number, one.first
+            return gap
+        del self._newest[key]
+        self._taken, self.told = number + 1, one.next
+        return one
