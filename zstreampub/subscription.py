@@ -71,7 +71,7 @@ class Subscription:
         hold up the others. What a full queue does is the policy's business.
         """
         if not self.live:
-            return self.policy.holds_publisher and self._joined and batch.next > self.cursor and not self.ended
+            return self.policy.holds_publisher and self._joined and self.cursor < min(batch.next, self.until)
         if batch.first < self.cursor or batch.next > self.until:
             batch = self._cut(batch)
             if batch is None:
@@ -82,12 +82,15 @@ class Subscription:
             self.cursor = batch.next
         else:
             self._overflow(batch, taken)
-        self.on_ready()
+        self._wake()
         return not self.live and self.policy.holds_publisher and not self.ended
 
     def hold(self, offset, release):
         """Call *release* once the queue has taken everything below *offset*, or the subscription has ended."""
-        self._holds.append((offset, monotonic() + self.block_timeout_s, release))
+        if self._closed:
+            release()
+            return
+        self._holds.append((min(offset, self.until), monotonic() + self.block_timeout_s, release))
         if self._hold_timer is None:
             self._hold_timer = gevent.spawn_later(self.block_timeout_s, self._check_holds)
 
@@ -95,7 +98,7 @@ class Subscription:
         """Learn that the log has grown to *next*: a bounded subscription may be complete."""
         if self.live and next >= self.until:
             self.cursor = self.until
-            self.on_ready()
+            self._wake()
 
     def _cut(self, batch):
         start = max(self.cursor - batch.first, 0)
@@ -111,7 +114,14 @@ class Subscription:
             if self.live and not self.ended and self.cursor < rest.next:
                 raise RuntimeError(f"policy {self.policy.name!r} neither took nor left the batch")
         except Exception as error:      # a user's policy must not tear the fan-out of the others
+            self.live = False           # it did not get past *rest*: that is where to resume
             self.end(self._broker.report(error))
+
+    def _wake(self):
+        try:
+            self.on_ready()
+        except Exception as error:      # the reader's own callback must not tear the fan-out of the others
+            self._broker.report(error)
 
     # --- what a policy may do -------------------------------------------------------------
 
@@ -136,7 +146,7 @@ class Subscription:
         """End the subscription: free all that it holds. *error* (or None) is told to the reader."""
         if self._closed:
             return
-        position = self.position
+        position = self._next_to_take
         self._closed = True
         self.live = False
         if error is not None:
@@ -149,7 +159,7 @@ class Subscription:
         self._release_holds(_ENDLESS)
         if self._hold_timer is not None:
             self._hold_timer.kill(block=False)
-        self.on_ready()
+        self._wake()
 
     # --- the reader's side -------------------------------------------------------------------
 
@@ -161,6 +171,10 @@ class Subscription:
     @property
     def position(self):
         """The offset to resume from: everything below it was taken, or is not for this reader."""
+        return self._messages[0].offset if self._messages else self._next_to_take
+
+    @property
+    def _next_to_take(self):
         first = self.queue.first
         if first is None and self._backlog:
             first = self._backlog[0].first
@@ -245,7 +259,7 @@ class Subscription:
 
     def _refill(self):
         """Bring more into the queue, from memory if the broker still has it, else from the log."""
-        while self._backlog and self.queue.has_room:
+        while self._backlog and self.queue.room_for(self._backlog[0]):
             self.queue.put(self._backlog.popleft())
         if self._reading or self._closed or self._backlog or not self.queue.has_room:
             return
@@ -312,7 +326,7 @@ class Subscription:
             else:
                 self._refill()
         self._release_holds(self.cursor)    # what did not fit is read again when there is room
-        self.on_ready()
+        self._wake()
 
     # --- holding publishers ------------------------------------------------------------------
 
