@@ -10,7 +10,6 @@ import time
 from collections import deque
 from uuid import uuid4
 
-import gevent
 from gevent.event import AsyncResult, Event
 
 from .bridge import ThreadBridge
@@ -34,7 +33,7 @@ from .settings import Settings
 from .stats import Histogram
 from .store import Append
 from .subscription import Subscription
-from .topics import PatternSet, PatternTree
+from .topics import PatternSet, PatternTree, check_topic
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +69,7 @@ class Broker:
         self._tail_bytes = 0
         self._idle = Event()
         self._idle.set()
-        store.follow(self._deliver)
+        store.follow(self._deliver, self._fail)
 
     @classmethod
     def open(cls, url="lmdb:zstreampub-data", settings=None, policies=()):
@@ -114,11 +113,10 @@ class Broker:
         answer = AsyncResult()
         append.reply = answer.set
         self.append(append)
-        try:
-            answer.get(timeout=timeout_s)
-        except gevent.Timeout:
+        answer.wait(timeout_s)      # get() would raise a Timeout that looks like one of the caller's own
+        if not answer.ready():
             raise RequestTimeout(f"No answer from the store within {timeout_s} s. The message may or may not be "
-                                 "stored; publish it again with the same producer and sequence.") from None
+                                 "stored; publish it again with the same producer and sequence.")
         if append.error is not None:
             raise append.error
         return append.firsts
@@ -128,11 +126,11 @@ class Broker:
         if self._draining:
             raise ServerDraining("The server is shutting down and takes no more messages. Try again on the next one.")
         if self.failed is not None:
-            raise self.failed
+            raise type(self.failed)(str(self.failed), **self.failed.facts)
         self._check_limits(append)
+        self.store.append(append)       # first, as it may refuse
         self.pending_bytes += append.size
         self._idle.clear()
-        self.store.append(append)
 
     def _check_limits(self, append):
         limits = self.settings
@@ -157,7 +155,7 @@ class Broker:
                 if append.error is not None:
                     self._refuse(append)
                 elif append.duplicate:
-                    append.reply(append)
+                    self._answer(append)
                 else:
                     self._fan_out(append)
             for subscription in tuple(self._bounded.values()):
@@ -181,7 +179,7 @@ class Broker:
         if holders:
             self._hold(append, holders)
         else:
-            append.reply(append)
+            self._answer(append)
 
     def _hold(self, append, holders):
         waiting = len(holders)
@@ -190,7 +188,7 @@ class Broker:
             nonlocal waiting
             waiting -= 1
             if not waiting:
-                append.reply(append)
+                self._answer(append)
 
         for subscription, offset in holders.items():
             subscription.hold(offset, release)
@@ -199,7 +197,13 @@ class Broker:
         self.refused += 1
         if type(append.error) is StoreError:    # the writer is dead; a full store is a subclass
             self._fail(append.error)
-        append.reply(append)
+        self._answer(append)
+
+    def _answer(self, append):
+        try:
+            append.reply(append)
+        except Exception as error:      # the publisher's own callback must not tear the fan-out of the others
+            self.report(error)
 
     def _fail(self, error):
         if self.failed is None:
@@ -246,11 +250,9 @@ class Broker:
         ``"last"``; *until*: an offset or ``"end"``. Raises InvalidTopic, InvalidOption,
         OffsetOutOfRange, EpochMismatch, LimitExceeded.
         """
-        if self._draining:
-            raise ServerDraining("The server is shutting down; subscribe to the next one.", resume=self.next)
+        self._check_admission()
         wanted = self._check_patterns(patterns)
         limits = self.settings
-        self._check_count()
         bounds = dict(
             max_messages=_within("max_messages", max_messages, limits.queue_messages, 1, limits.max_queue_messages),
             max_bytes=_within("max_bytes", max_bytes, limits.queue_bytes, 1, limits.max_queue_bytes),
@@ -260,15 +262,15 @@ class Broker:
         if epoch is not None and epoch != self.epoch:
             raise EpochMismatch(f"This log is {self.epoch}, not {epoch!r}: it was made anew or restored. "
                                 "Its offsets mean other messages; start from 'earliest' or 'new'.", epoch=self.epoch)
-        where = self._find_start(start, wanted)
+        where = self._find_start(start, wanted, until)
         until = self._find_until(until)
         subscription = Subscription(self, uuid4().hex, wanted, policy, until=until, name=name, **bounds, **where)
-        self._check_count()     # finding the start may have taken a while
+        self._check_admission()     # finding the start may have taken a while
         return self._add(subscription)
 
     def unsubscribe(self, id):
         """End the subscription called *id*; return whether there was one."""
-        subscription = self.subscriptions.get(id)
+        subscription = self.subscriptions.get(id) if isinstance(id, str) else None
         if subscription is None:
             return False
         subscription.end(Unsubscribed("Somebody called unsubscribe with this subscription's id."))
@@ -303,12 +305,14 @@ class Broker:
             raise LimitExceeded(f"A subscription has 1 to {most} patterns: text, or a list of texts.", limit=most)
         return PatternSet(patterns)
 
-    def _check_count(self):
+    def _check_admission(self):
+        if self._draining:
+            raise ServerDraining("The server is shutting down; subscribe to the next one.", resume=self.next)
         most = self.settings.max_subscriptions
         if len(self.subscriptions) >= most:
             raise LimitExceeded(f"There are {most} subscriptions already (max_subscriptions).", limit=most)
 
-    def _find_start(self, start, wanted):
+    def _find_start(self, start, wanted, until):
         """Return the arguments of Subscription that say where it begins."""
         if start == "new":
             return dict(cursor=self.next, live=True)
@@ -317,7 +321,9 @@ class Broker:
             return dict(cursor=self.store.bounds()[0], trims=trims)
         if start == "last":
             next = self.next
-            return dict(cursor=next, trims=trims, backlog=self.store.newest(wanted, next))
+            until = self._find_until(until)
+            below = next if until is None else min(next, until)
+            return dict(cursor=next, trims=trims, backlog=self.store.newest(wanted, below))
         if isinstance(start, dict) and len(start) == 1:
             (how, value), = start.items()
             if how == "time" and isinstance(value, (int, float)) and 0 <= value < 1e11:
@@ -353,6 +359,9 @@ class Broker:
 
     def last(self, topic, key=None):
         """Return the newest message of *topic* (with *key*), or None."""
+        check_topic(topic)
+        if key is not None and not isinstance(key, (str, bytes)):
+            raise InvalidOption(f"key is text or bytes, not {type(key).__name__}.", option="key")
         return _only(self.store.last(topic, key))
 
     def topics(self, patterns=">"):
