@@ -139,13 +139,14 @@ class Batch:
     def of(cls, topic, payloads, keys=None, ids=None, headers=None):
         """Pack *payloads* (a non-empty sequence) for *topic*.
 
-        *keys*, *ids* and *headers* are sequences of the same length or None.
+        *keys*, *ids* and *headers* are lists or tuples of the same length, or None.
         Raises InvalidTopic, InvalidPayload.
         """
         check_topic(topic)
         values = pack_payloads(payloads)
         columns = zip(METADATA_COLUMNS, (keys, ids, headers))
-        metadata = {name: list(column) for name, column in columns if column is not None}
+        metadata = {name: list(column) if isinstance(column, tuple) else column
+                    for name, column in columns if column is not None}
         _check_metadata(metadata, len(values))
         return cls._assemble(topic, values, metadata)
 
