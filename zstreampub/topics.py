@@ -15,7 +15,7 @@ from .errors import InvalidTopic
 MAX_TOPIC_BYTES = 255   # an LMDB key of format 0.9 holds 511 bytes
 MAX_TOKENS = 32
 
-_FORBIDDEN = re.compile(r"[\s\x00-\x1f\x7f*>]")
+_FORBIDDEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f*>]")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){0,31}")
 
 
