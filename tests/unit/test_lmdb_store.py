@@ -1,0 +1,428 @@
+"""What a store on disk promises beyond the contract: reopening, its lock, its refusals, its threads."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import gevent
+import lmdb
+import pytest
+
+from tests.store_tools import DEADLINE_S, EVERYTHING, PLENTY, Stores, contents, read_all
+from zstreampub.errors import StoreClosed, StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreVersion
+from zstreampub.message import Batch
+from zstreampub.settings import Settings
+from zstreampub.store import Append
+from zstreampub.stores import environment, open_store
+from zstreampub.stores.checkpoint import RELAXED_SKIP
+from zstreampub.topics import PatternSet
+
+
+@pytest.fixture
+def stores(tmp_path):
+    stores = Stores("lmdb", tmp_path / "store")
+    yield stores
+    stores.close_all()
+
+
+def run_python(source, *arguments):
+    """Run *source* in a Python of its own and return what it printed."""
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(source), *map(str, arguments)],
+                          capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+class TestReopening:
+    def test_everything_is_there_again(self, stores):
+        store, follower = stores.open()
+        for at in range(30):
+            follower.publish(f"t.{at % 4}", at, keys=[f"k{at % 3}"])
+        store.trim(PatternSet(["t.1"]), 10)
+        before = (store.epoch, store.bounds(), store.trim_mark(), store.topics(EVERYTHING), contents(read_all(store)[0]))
+        stores.close(store)
+
+        store, _ = stores.open()
+
+        assert (store.epoch, store.bounds(), store.trim_mark(), store.topics(EVERYTHING),
+                contents(read_all(store)[0])) == before
+        assert contents([store.last("t.3", "k0")]) == [(27, "t.3", 27)]
+
+    def test_offsets_go_on(self, stores):
+        store, follower = stores.open()
+        follower.publish("a", 1, 2)
+        store.trim(EVERYTHING, PLENTY)
+        stores.close(store)
+
+        _, follower = stores.open()
+
+        assert follower.publish("a", 3) == 2
+
+    def test_a_retry_is_known_after_reopening(self, stores):
+        store, follower = stores.open()
+        original = follower.append(Batch.of("a", [1]), Batch.of("b", [2]), producer=b"p", sequence=3)
+        stores.close(store)
+
+        store, follower = stores.open()
+        retry = follower.append(Batch.of("a", [1]), Batch.of("b", [2]), producer=b"p", sequence=3)
+
+        assert retry.duplicate and retry.firsts == original.firsts
+
+    @pytest.mark.parametrize("durability", ["sync", "relaxed"])
+    def test_what_was_not_closed_is_counted_on_from_the_log(self, stores, durability):
+        child = """
+            import os, sys
+            from tests.store_tools import Stores, EVERYTHING
+            from zstreampub.settings import Settings
+            from zstreampub.topics import PatternSet
+            from zstreampub.message import Batch
+            store, follower = Stores("lmdb", sys.argv[1]).open(Settings(durability=sys.argv[2]))
+            for at in range(40):
+                follower.append(Batch.of(f"t.{at % 4}", [at], keys=["k"]), producer=b"p", sequence=at)
+                if at % 10 == 9:
+                    store.trim(PatternSet([f"t.{at // 10}"]), at)
+            print([(topic["topic"], topic["messages"], topic["bytes"]) for topic in store.topics(EVERYTHING)])
+            sys.stdout.flush()
+            os._exit(0)
+        """
+        said = run_python(child, stores.place, durability)
+
+        store, follower = stores.open()
+
+        store.check()
+        assert str([(topic["topic"], topic["messages"], topic["bytes"]) for topic in store.topics(EVERYTHING)]) == said
+        assert follower.append(Batch.of("t.3", [39]), producer=b"p", sequence=39).firsts == [39]
+        assert follower.publish("a", "next") == (40 if durability == "sync" else 40 + RELAXED_SKIP)
+
+    def test_a_relaxed_store_that_was_closed_leaves_out_nothing(self, stores):
+        store, follower = stores.open(Settings(durability="relaxed"))
+        follower.publish("a", 1)
+        stores.close(store)
+
+        _, follower = stores.open(Settings(durability="relaxed"))
+
+        assert follower.publish("a", 2) == 1
+
+
+class TestOnlyOneMayOpenIt:
+    def test_not_the_same_process_again(self, stores):
+        stores.open()
+
+        with pytest.raises(StoreLocked) as caught:
+            open_store(stores.url)
+
+        assert caught.value.pid == os.getpid()
+
+    def test_not_another_process(self, stores):
+        stores.open()
+        child = """
+            import sys
+            from zstreampub.errors import StoreLocked
+            from zstreampub.stores import open_store
+            try:
+                open_store(sys.argv[1])
+            except StoreLocked as error:
+                print(error.pid)
+        """
+
+        assert run_python(child, stores.url) == str(os.getpid())
+
+    def test_a_closed_one_is_free(self, stores):
+        store, _ = stores.open()
+        stores.close(store)
+
+        store, _ = stores.open()
+
+        assert store.bounds() == (0, 0)
+
+    def test_a_forked_child_may_not_use_it_nor_keep_it_locked(self, stores):
+        child = """
+            import os, signal, sys
+            from tests.store_tools import Stores
+            from zstreampub.errors import StoreClosed
+            from zstreampub.message import Batch
+            from zstreampub.store import Append
+            stores = Stores("lmdb", sys.argv[1])
+            store, follower = stores.open()
+            follower.publish("a", 1)
+            ready, go = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                for call in (lambda: store.append(Append([Batch.of("a", [2])])), lambda: store.get(0)):
+                    try:
+                        call()
+                    except StoreClosed:
+                        os.write(go, b"r")
+                signal.pause()
+            assert os.read(ready, 1) + os.read(ready, 1) == b"rr"
+            follower.publish("a", 3)
+            stores.close(store)
+            store, _ = stores.open()
+            os.kill(pid, signal.SIGKILL)
+            print(store.bounds())
+        """
+
+        assert run_python(child, stores.place) == "(0, 2)"
+
+
+class TestWhatIsNoStore:
+    def refused(self, error, url, sentence):
+        with pytest.raises(error) as caught:
+            open_store(url)
+        assert type(caught.value) is error
+        assert sentence in str(caught.value)
+
+    def test_a_file(self, tmp_path):
+        (tmp_path / "file").write_text("x")
+
+        self.refused(StoreError, f"lmdb:{tmp_path}/file", "is a file")
+        self.refused(StoreError, f"lmdb:{tmp_path}/file/below", "below a file")
+
+    def test_a_directory_with_other_things_in_it(self, tmp_path):
+        (tmp_path / "thesis.txt").write_text("x")
+
+        self.refused(StoreVersion, f"lmdb:{tmp_path}", "thesis.txt")
+
+        assert os.listdir(tmp_path) == ["thesis.txt"]
+
+    def test_garbage(self, tmp_path):
+        (tmp_path / "data.mdb").write_bytes(b"garbage" * 5_000)
+
+        self.refused(StoreCorrupt, f"lmdb:{tmp_path}", "does not begin like one")
+
+        assert (tmp_path / "data.mdb").read_bytes() == b"garbage" * 5_000
+
+    @pytest.mark.parametrize("size", [30, 4_096, 8_192, 100_000])
+    def test_a_store_that_was_cut_off(self, stores, size):
+        store, follower = stores.open()
+        for at in range(50):
+            follower.publish("a", b"x" * 10_000)
+        stores.close(store)
+        os.truncate(stores.place / "data.mdb", size)
+
+        with pytest.raises((StoreCorrupt, StoreVersion)):
+            open_store(stores.url)
+
+    def test_a_store_of_lmdb_1_0(self, tmp_path):
+        lmdb.open(str(tmp_path), lib_version=1).close()
+
+        self.refused(StoreVersion, f"lmdb:{tmp_path}", "another LMDB")
+
+    def test_an_lmdb_file_of_another_program(self, tmp_path):
+        with lmdb.open(str(tmp_path), lib_version=0) as other, other.begin(write=True) as txn:
+            txn.put(b"their", b"data")
+
+        self.refused(StoreVersion, f"lmdb:{tmp_path}", "not a zstreampub store")
+
+        with lmdb.open(str(tmp_path), lib_version=0) as other, other.begin() as txn:
+            assert [key for key, _ in txn.cursor()] == [b"their"]
+
+    def test_another_format(self, stores):
+        store, _ = stores.open()
+        stores.close(store)
+        self.put(stores, b"format", b"\0\0\0\x63")
+
+        self.refused(StoreVersion, stores.url, "format")
+
+    def test_a_record_that_makes_no_sense(self, stores):
+        store, _ = stores.open()
+        stores.close(store)
+        self.put(stores, b"state", b"short")
+
+        self.refused(StoreCorrupt, stores.url, "backup")
+
+    def put(self, stores, key, value):
+        with lmdb.open(str(stores.place), lib_version=0, max_dbs=9) as env, env.begin(write=True) as txn:
+            txn.put(key, value, db=env.open_db(b"meta", txn=txn))
+
+    @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+    def test_a_directory_that_may_not_be_written(self, tmp_path):
+        tmp_path.chmod(0o500)
+
+        self.refused(StoreError, f"lmdb:{tmp_path}", "write permission")
+
+    def test_a_refused_directory_is_not_left_locked(self, tmp_path):
+        (tmp_path / "data.mdb").write_bytes(b"garbage" * 5_000)
+        for _ in range(2):
+            self.refused(StoreCorrupt, f"lmdb:{tmp_path}", "does not begin like one")
+
+
+class TestItsThreads:
+    def test_the_hub_runs_on_while_a_commit_is_at_the_disk(self, stores, monkeypatch):
+        store, follower = stores.open()
+        gate, passed = environment._SimpleQueue(), []
+        write_once = environment.Environment._write_once
+
+        def slow(self, work):
+            gate.get()
+            return write_once(self, work)
+        monkeypatch.setattr(environment.Environment, "_write_once", slow)
+
+        store.append(Append([Batch.of("a", [1])]))
+        with gevent.Timeout(DEADLINE_S):
+            gevent.spawn(passed.append, "hub").join()
+            assert store.read(0, EVERYTHING, PLENTY, 1, 1, 0).batches == []
+        assert not follower.appends
+        gate.put(True)
+        follower.wait(lambda: follower.appends)
+        monkeypatch.undo()
+
+        assert passed == ["hub"]
+
+    def test_what_comes_while_a_commit_is_at_the_disk_is_the_next_group(self, stores, monkeypatch):
+        store, follower = stores.open()
+        gate, entered = environment._SimpleQueue(), environment._SimpleQueue()
+        write_once = environment.Environment._write_once
+
+        def slow(self, work):
+            entered.put(True)
+            gate.get()
+            return write_once(self, work)
+        monkeypatch.setattr(environment.Environment, "_write_once", slow)
+
+        store.append(Append([Batch.of("a", [0])]))
+        entered.get()
+        for at in range(1, 100):
+            store.append(Append([Batch.of("a", [at])]))
+        for _ in range(2):
+            gate.put(True)
+        follower.wait(lambda: len(follower.appends) == 100)
+        monkeypatch.undo()
+
+        assert store.stats()["commits"] == 2
+
+    def test_a_writer_that_dies_refuses_everything_and_says_so(self, stores, monkeypatch):
+        store, follower = stores.open()
+        follower.publish("a", 1)
+
+        def broken(*_):
+            raise RuntimeError("imagined")
+        monkeypatch.setattr("zstreampub.stores.writer.Group", broken)
+        appends = follower.append_all([Append([Batch.of("a", [at])]) for at in range(5)])
+        later = follower.append(Batch.of("a", [9]))
+
+        follower.wait(lambda: follower.died)
+        assert {type(append.error) for append in (*appends, later)} == {StoreError}
+        assert "imagined" in str(follower.died)
+        assert contents(read_all(store)[0]) == [(0, "a", 1)]
+        with pytest.raises(StoreError):
+            store.trim(EVERYTHING, 1)
+
+    def test_a_commit_that_fails_leaves_no_trace(self, stores, monkeypatch):
+        store, follower = stores.open(Settings(max_topics=3))
+        follower.append(Batch.of("a", [1]), producer=b"p", sequence=0)
+        write_once = environment.Environment._write_once
+
+        def full(self, work):
+            write_once(self, lambda txn, db: (work(txn, db), txn.put(b"x" * 600, b"")))
+        monkeypatch.setattr(environment.Environment, "_write_once", full)
+        monkeypatch.setattr(environment, "_translated", lambda error: StoreFull("imagined"))
+        failed = follower.append_all([Append([Batch.of("b", [2]), Batch.of("c", [2])], producer=b"p", sequence=1)
+                                      for _ in range(2)])
+        monkeypatch.undo()
+
+        assert [type(append.error) for append in failed] == [StoreFull, StoreFull]
+        again = follower.append(Batch.of("c", [2]), producer=b"p", sequence=1)
+        assert again.firsts == [1] and not again.duplicate
+        assert [topic["topic"] for topic in store.topics(EVERYTHING)] == ["a", "c"]
+
+    @pytest.mark.parametrize("patched", [True, False])
+    def test_it_works_in_a_process_that_is_patched_and_in_one_that_is_not(self, stores, patched):
+        child = """
+            import sys
+            if sys.argv[2] == "True":
+                from gevent import monkey; monkey.patch_all()
+            import gevent
+            from tests.store_tools import Stores, EVERYTHING, read_all
+            from zstreampub.message import Batch
+            from zstreampub.settings import Retention, Settings
+            stores = Stores("lmdb", sys.argv[1])
+            store, follower = stores.open(Settings(max_store_bytes=1 << 28, retention=(Retention("c", max_messages=1),)))
+            ticks = []
+            def tick():
+                while True:
+                    ticks.append(1)
+                    gevent.sleep(0.001)
+            ticking = gevent.spawn(tick)
+            for at in range(60):
+                follower.publish("a", b"x" * 1_000_000)
+            assert len(ticks) > 5, ticks
+            ticking.kill()
+            assert sum(batch.count for batch in read_all(store)[0]) == 60
+            assert store.trim(EVERYTHING, 50) == 50
+            stores.close(store)
+            store, follower = stores.open()
+            print(store.bounds())
+            stores.close(store)
+        """
+
+        assert run_python(child, stores.place, patched) == "(50, 60)"
+
+    def test_an_idle_store_does_not_keep_the_hub_running(self, stores):
+        child = """
+            import sys, gevent
+            from tests.store_tools import Stores
+            stores = Stores("lmdb", sys.argv[1])
+            store, follower = stores.open()
+            follower.publish("a", 1)
+            gevent.wait(timeout=30)
+            print("left")
+        """
+
+        assert run_python(child, stores.place) == "left"
+
+
+class TestItsSize:
+    def test_the_map_grows_while_readers_read(self, stores, monkeypatch):
+        monkeypatch.setattr(environment, "FIRST_MAP_BYTES", 1 << 18)
+        store, follower = stores.open()
+        reading = [gevent.spawn(self.read_on, store) for _ in range(8)]
+
+        for _ in range(40):
+            follower.append(Batch.of("a", [b"x" * 100_000] * 4))
+        with gevent.Timeout(DEADLINE_S):
+            assert [greenlet.get() for greenlet in reading] == [160] * 8
+
+        assert store.stats()["map_bytes"] >= 16 << 20
+
+    def read_on(self, store):
+        cursor = count = 0
+        while count < 160:
+            chunk = store.read(cursor, EVERYTHING, PLENTY, PLENTY, 1 << 20, 0)
+            count += sum(batch.count for batch in chunk.batches)
+            cursor = chunk.next
+        return count
+
+    def test_trimming_frees_what_appending_uses(self, stores):
+        store, follower = stores.open()
+
+        for _ in range(60):
+            follower.append(Batch.of("a", [b"x" * 100_000] * 5))
+            store.trim(EVERYTHING, store.bounds()[1])
+
+        assert store.stats()["used_bytes"] < 8 << 20
+
+    def test_readers_free_their_slots(self, stores):
+        store, follower = stores.open()
+        follower.publish("a", 1)
+
+        with gevent.Timeout(DEADLINE_S):
+            gevent.joinall([gevent.spawn(store.get, 0) for _ in range(2_000)], raise_error=True)
+
+        assert store.stats()["readers"] < 16
+
+
+def test_a_closed_store_is_closed_for_those_who_wait_at_its_door(stores):
+    store, follower = stores.open()
+    follower.publish("a", 1)
+    late = [gevent.spawn(store.get, 0) for _ in range(50)]
+
+    gevent.sleep(0)
+    stores.close(store)
+    with gevent.Timeout(DEADLINE_S):
+        gevent.joinall(late)
+
+    assert all(greenlet.successful() or isinstance(greenlet.exception, StoreClosed) for greenlet in late)
+
+
