@@ -6,7 +6,14 @@ import tempfile
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.store_tools import PLENTY, Stores, contents
 from zstreampub.message import Batch
@@ -192,11 +199,7 @@ class LmdbModel(Model):
         self.patch.undo()
 
 
-class TestMemoryStore(Model.TestCase):      # type: ignore[misc,name-defined]
-    settings = settings(max_examples=40, stateful_step_count=25, deadline=None,
-                        suppress_health_check=list(HealthCheck))
-
-
-class TestLmdbStore(LmdbModel.TestCase):    # type: ignore[misc,name-defined]
-    settings = settings(max_examples=60, stateful_step_count=25, deadline=None,
-                        suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize("model, examples", [(Model, 40), (LmdbModel, 60)])
+def test_a_store_and_a_list_never_disagree(model, examples):
+    run_state_machine_as_test(model, settings=settings(
+        max_examples=examples, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)))

@@ -40,14 +40,17 @@ class TestReopening:
         for at in range(30):
             follower.publish(f"t.{at % 4}", at, keys=[f"k{at % 3}"])
         store.trim(PatternSet(["t.1"]), 10)
-        before = (store.epoch, store.bounds(), store.trim_mark(), store.topics(EVERYTHING), contents(read_all(store)[0]))
+        before = self.picture(store)
         stores.close(store)
 
         store, _ = stores.open()
 
-        assert (store.epoch, store.bounds(), store.trim_mark(), store.topics(EVERYTHING),
-                contents(read_all(store)[0])) == before
+        assert self.picture(store) == before
         assert contents([store.last("t.3", "k0")]) == [(27, "t.3", 27)]
+
+    def picture(self, store):
+        return (store.epoch, store.bounds(), store.trim_mark(), store.topics(EVERYTHING),
+                contents(read_all(store, trims=store.trim_mark())[0]))
 
     def test_offsets_go_on(self, stores):
         store, follower = stores.open()
@@ -196,7 +199,7 @@ class TestWhatIsNoStore:
     @pytest.mark.parametrize("size", [30, 4_096, 8_192, 100_000])
     def test_a_store_that_was_cut_off(self, stores, size):
         store, follower = stores.open()
-        for at in range(50):
+        for _ in range(50):
             follower.publish("a", b"x" * 10_000)
         stores.close(store)
         os.truncate(stores.place / "data.mdb", size)
@@ -338,7 +341,8 @@ class TestItsThreads:
             from zstreampub.message import Batch
             from zstreampub.settings import Retention, Settings
             stores = Stores("lmdb", sys.argv[1])
-            store, follower = stores.open(Settings(max_store_bytes=1 << 28, retention=(Retention("c", max_messages=1),)))
+            rules = (Retention("c", max_messages=1),)
+            store, follower = stores.open(Settings(max_store_bytes=1 << 28, retention=rules))
             ticks = []
             def tick():
                 while True:

@@ -10,7 +10,13 @@ import pytest
 
 from tests.store_tools import DEADLINE_S, EVERYTHING, PLENTY, Stores, contents, read_all
 from zstreampub.errors import (
-    BatchTooLarge, DeadlineExceeded, InvalidOption, LimitExceeded, SequenceTooOld, StoreClosed, StoreFull,
+    BatchTooLarge,
+    DeadlineExceeded,
+    InvalidOption,
+    LimitExceeded,
+    SequenceTooOld,
+    StoreClosed,
+    StoreFull,
 )
 from zstreampub.message import Batch
 from zstreampub.settings import Retention, Settings
@@ -154,7 +160,7 @@ class TestTheFollowerIsToldEverything:
         follower.wait(lambda: len(follower.appends) == 100)
 
     def test_after_closing_nothing_is_taken(self, stores):
-        store, follower = stores.open()
+        store, _ = stores.open()
         stores.close(store)
 
         with pytest.raises(StoreClosed):
@@ -349,7 +355,7 @@ class TestPlacesInTheLog:
             append = follower.append(Batch.of("a", [at, at]))
             times.append(append.batches[0].time_us)
 
-        for at, time_us in enumerate(times):
+        for time_us in times:
             assert store.offset_at(time_us) == 2 * times.index(time_us)
         assert store.offset_at(0) == 0
         assert store.offset_at(times[-1] + 1) == 40

@@ -139,6 +139,8 @@ class LmdbState(LogState):
 
     def skip_offsets(self):
         """After a power cut of a relaxed store the last commit may be gone: leave room for its offsets."""
+        if self.first == self.end:
+            self.first += RELAXED_SKIP
         self.end += RELAXED_SKIP
         self.mark += RELAXED_SKIP
 

@@ -55,7 +55,7 @@ class Environment:
             self._check_size(directory)
             self.fresh = fresh or self._env.stat()["entries"] == 0     # its maker died before the first commit
             self.db = self._open_databases(directory)
-            self._allocate(self._map_bytes)
+            self._fit_disk()
             self._env.reader_check()
         except BaseException:
             self._env.close()
@@ -173,6 +173,15 @@ class Environment:
         self._tokens.put(None)
 
     # --- size --------------------------------------------------------------------
+
+    def _fit_disk(self):
+        """Take no larger map than the disk has room for: appends then meet its end before it is there."""
+        used = (self._env.info()["last_pgno"] + 1) * _PAGE
+        size = self._map_bytes
+        while not self._allocate(size) and size > used:
+            size = max(used, size // 2)
+        self._map_bytes = size
+        self._env.set_mapsize(size)
 
     def _grow(self):
         """Make room; False at the limit, or if the disk has none."""

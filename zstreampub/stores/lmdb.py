@@ -245,7 +245,10 @@ class LmdbStore(Store):
 
     def _in_thread(self, function, *arguments):
         self._check_open()
-        return self._readers.apply(function, arguments)
+        result, error = self._readers.apply(_caught, (function, arguments))
+        if error is not None:
+            raise error
+        return result
 
     def _check_open(self):
         if self._pid != os.getpid():
@@ -257,6 +260,14 @@ class LmdbStore(Store):
     def _forked(self):
         # The parent's lock must not live as long as this child does.
         os.close(self._lock)
+
+
+def _caught(function, arguments):
+    # gevent prints the traceback of whatever leaves a function in its thread pool.
+    try:
+        return function(*arguments), None
+    except Exception as error:
+        return None, error
 
 
 def _leave_to_parent():
