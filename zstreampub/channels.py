@@ -109,7 +109,7 @@ class Stream(Channel):
     def begin(self, feed):
         """Greet the client and start sending what *feed* has."""
         self.feed = feed
-        self._send_item(feed.greeting(self.lane.heartbeat_s))
+        self._send_item(self._head + feed.greeting(self.lane.heartbeat_s))
         self.reserve = _RESERVE
         feed.subscription.on_ready = self.wake
         self.wake()
@@ -136,22 +136,22 @@ class Stream(Channel):
         for _ in range(_TURN_ITEMS):
             if self.credit <= self.reserve or self.peer.unsent or self._is_under_way_full():
                 return
-            item = feed.next_item()
-            if item is None:
+            blob = feed.next_item(self._head)
+            if blob is None:
                 if subscription.ended:
                     self._finish()
                 return
-            self._send_item(item)
-            if subscription.ended and subscription.error is not None:
+            self._send_item(blob)
+            if self.peer.channels.get(self.id) is not self:
                 return      # the peer vanished in the middle
         self.wake()
 
     def keep_alive(self, now):
         if self.feed is None or now - self.spoke_at < self.lane.keepalive_s or self.credit <= self.reserve:
             return
-        item = self.feed.keepalive()
-        if item is not None and not self.peer.unsent:
-            self._send_item(item)
+        item = None if self.peer.unsent else self.feed.keepalive()     # an item made has a number and must be sent
+        if item is not None:
+            self._send_item(self._head + item)
 
     def lost(self):
         self._close_subscription()
@@ -165,13 +165,13 @@ class Stream(Channel):
         super().fail(error)
         self._close_subscription()
 
-    def _send_item(self, item):
+    def _send_item(self, blob):
         self.credit -= 1
         self.spoke_at = monotonic()
         if self.feed.counts_bytes:
-            self._under_way.append(len(item))
-            self._under_way_bytes += len(item)
-        self.lane.send(self.peer, self._head + item)
+            self._under_way.append(len(blob))
+            self._under_way_bytes += len(blob)
+        self.lane.send(self.peer, blob)
 
     def _is_under_way_full(self):
         return self._under_way_bytes > _UNDER_WAY_BYTES and len(self._under_way) > 1
@@ -180,7 +180,7 @@ class Stream(Channel):
         """End by the subscription's error: at once, whatever the client reads."""
         error = self.feed.subscription.error
         if self.credit > 0:
-            self._send_item(self.feed.end_item())
+            self._send_item(self._head + self.feed.end_item())
         resume = self.feed.position
         text = f"{error} Resume at offset {resume}." if isinstance(error, ZStreamPubError) else str(error)
         self.send(wire.ERR, wire.error_args(type(error).__name__, text))
@@ -189,7 +189,7 @@ class Stream(Channel):
     def _finish(self):
         """End because ``until`` is reached; that can wait until the client has read what is before it."""
         if self.credit > 0:
-            self._send_item(self.feed.end_item())
+            self._send_item(self._head + self.feed.end_item())
             self.send(wire.STREAM_DONE, _NIL)
             self._leave()
 

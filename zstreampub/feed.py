@@ -38,8 +38,8 @@ class Feed:
             "keepalive_s": settings.keepalive_s, "policy": subscription.policy.name,
             "max_messages": subscription.queue.max_messages, "max_bytes": subscription.queue.max_bytes})
 
-    def next_item(self):
-        """Return the next item, None if there is nothing to send now."""
+    def next_item(self, head=b""):
+        """Return *head* and the next item as one, None if there is nothing to send now."""
         raise NotImplementedError
 
     def keepalive(self):
@@ -79,17 +79,17 @@ class MapFeed(Feed):
         self._items = deque()
         self._at = 0
 
-    def next_item(self):
+    def next_item(self, head=b""):
         if not self._items:
             item = self.subscription.take()
             if item is None:
                 return None
             if isinstance(item, Gap):
-                return self._gap(item)
+                return head + self._gap(item)
             self._items.extend(item.map_items())
             self._at = item.first
         self._at += 1
-        return self._items.popleft()
+        return head + self._items.popleft()
 
     @property
     def pending(self):
@@ -110,10 +110,10 @@ class BatchFeed(Feed):
         self._number = 0
         self._gap_in_hand = None
 
-    def next_item(self):
+    def next_item(self, head=b""):
         if self._gap_in_hand is not None:
             gap, self._gap_in_hand = self._gap_in_hand, None
-            return self._gap(gap)
+            return head + self._gap(gap)
         take = self.subscription.take
         parts, room, count = [], _FRAME_BYTES, 0
         while room > 0 and count < _FRAME_BATCHES:
@@ -122,7 +122,7 @@ class BatchFeed(Feed):
                 break
             if isinstance(item, Gap):
                 if not count:
-                    return self._gap(item)
+                    return head + self._gap(item)
                 self._gap_in_hand = item
                 break
             parts += (_BIN.pack(b"\xc6", item.size), item.packed)
@@ -130,7 +130,7 @@ class BatchFeed(Feed):
             count += 1
         if not count:
             return None
-        return b"".join((_ARRAY.pack(b"\xdc", count + 1), pack(self._count()), *parts))
+        return b"".join((head, _ARRAY.pack(b"\xdc", count + 1), pack(self._count()), *parts))
 
     @property
     def pending(self):
