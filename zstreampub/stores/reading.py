@@ -15,6 +15,7 @@ from .state import Topic
 
 SCAN_SHARE = 4          # topics with more than 1/4 of all messages are found quicker by reading everything
 MOST_SOUGHT = 1_000     # more topics than that are not looked up one by one
+PASSED_BATCHES = 16     # passed over cost as much as one that is taken
 STEP_RUNS = 500         # looked at in one transaction by those who walk back
 
 
@@ -53,14 +54,18 @@ def read(txn, db, state, choice, cursor, wanted, next, max_messages, max_bytes, 
 
 def _take(builder, run, choice, cursor, stop, state):
     """Take the wanted batches of *run*; False if the chunk is done."""
-    for at in range(run.at(cursor), len(run)):
+    start = run.at(cursor)
+    places = range(start, len(run))
+    if choice.ids is not None:
+        if places and not builder.look(run.firsts[start], len(places) // PASSED_BATCHES):
+            return False
+        places = run.places(start, choice.ids)
+    for at in places:
         first = run.firsts[at]
         if first >= stop:
             break
         if not builder.look(first):
             return False
-        if choice.ids is not None and run.ids[at] not in choice.ids:
-            continue
         if not builder.has_room(run.size(at)) or not builder.take(run.batch(at, state.topics.all)):
             return False
     return True

@@ -128,6 +128,10 @@ class Run:
             at -= 1
         return at
 
+    def places(self, start, ids):
+        """Return where, from *start* on, the batches of the topics *ids* are."""
+        return [at for at, id in enumerate(self.ids[start:], start) if id in ids]
+
     def batch(self, at, topics):
         """Return a batch of its own bytes; *topics* is the list of all topics."""
         end = self._base + self.ends[at]
