@@ -6,6 +6,7 @@ a method by ``server.on[name] = function of the request``.
 """
 
 import gc
+import socket
 from time import monotonic
 
 import gevent
@@ -86,24 +87,23 @@ class FakeServer:
 
     def start(self):
         """Listen, on the same address as before."""
-        socket = zmq.Context.instance().socket(zmq.ROUTER)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        ends = monotonic() + DEADLINE_S
-        while True:
-            try:
-                socket.bind(self.endpoint)
-                break
-            except zmq.ZMQError:        # the old socket is being closed by another thread
-                assert monotonic() < ends
-                gevent.idle()
-        self.endpoint = socket.getsockopt(zmq.LAST_ENDPOINT).decode()
-        self.transport = Transport(socket, self._receive)
+        router = zmq.Context.instance().socket(zmq.ROUTER)
+        router.setsockopt(zmq.LINGER, 0)
+        router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        router.bind(self.endpoint)
+        self.endpoint = router.getsockopt(zmq.LAST_ENDPOINT).decode()
+        self.transport = Transport(router, self._receive)
 
     def stop(self):
-        """Vanish without a word."""
+        """Vanish without a word; nobody listens any more when this returns."""
         self.transport.close()
         self._channels.clear()
+        host, port = self.endpoint.removeprefix("tcp://").split(":")
+        ends = monotonic() + DEADLINE_S
+        while monotonic() < ends:       # libzmq closes the socket in a thread of its own
+            with socket.socket() as probe:
+                if probe.connect_ex((host, int(port))):
+                    break
 
     def restart(self):
         self.stop()

@@ -206,12 +206,12 @@ def test_several_greenlets_share_the_messages_of_one_subscription(server, client
     readers = [spawned(lambda: [message.payload for message in subscription]) for _ in range(3)]
     turn()
 
-    for first in range(0, 60, 3):
+    for first in range(0, 30, 3):
         stream.messages(first, first, first + 1, first + 2)
         turn()
-    stream.end("until", 60)
+    stream.end("until", 30)
 
-    assert sorted(payload for reader in readers for payload in outcome(reader)) == list(range(60))
+    assert sorted(payload for reader in readers for payload in outcome(reader)) == list(range(30))
 
 
 # --- credit ---------------------------------------------------------------------------------------
