@@ -258,7 +258,7 @@ class Broker:
             max_bytes=_within("max_bytes", max_bytes, limits.queue_bytes, 1, limits.max_queue_bytes),
             block_timeout_s=_within("block_timeout_s", block_timeout_s, limits.block_timeout_s, 0,
                                     limits.max_block_timeout_s, float))
-        policy = find_policy(policy or limits.policy, self.policies)
+        policy = find_policy(limits.policy if policy is None else policy, self.policies)
         if epoch is not None and epoch != self.epoch:
             raise EpochMismatch(f"This log is {self.epoch}, not {epoch!r}: it was made anew or restored. "
                                 "Its offsets mean other messages; start from 'earliest' or 'new'.", epoch=self.epoch)

@@ -33,6 +33,12 @@ def parse_publish(broker, topic, payload, options=None):
 def parse_publish_many(broker, topic, payloads, options=None):
     """Return the Append of one ``publish_many`` call."""
     options = check_options(options, ("headers", "keys", "ids", *_RETRY_OPTIONS))
+    for name in ("keys", "ids"):
+        if not isinstance(options.get(name), (list, tuple, type(None))):
+            raise InvalidOption(f"{name} is a list with one entry or nil for each payload.", option=name)
+    if not isinstance(options.get("headers"), (dict, list, tuple, type(None))):
+        raise InvalidOption("headers is a map for all messages, or a list with one map or nil for each.",
+                            option="headers")
     batch = broker.pack(topic, payloads, options.get("keys"), options.get("ids"), options.get("headers"))
     return _append([batch], options)
 

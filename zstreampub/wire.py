@@ -86,10 +86,17 @@ def _is_id(value):
 
 
 def _refuse(blob, error):
-    """Find out who waits for the answer to a request that breaks the rules inside its args."""
+    """Find out who waits for the answer to a request of which perhaps only the header can be read."""
+    reason = str(error) or type(error).__name__
+    reply_to = None
     try:
-        header = msgpack.unpackb(blob, strict_map_key=False, **_LIMITS)[0]
-        reply_to = header["message_id"] if _is_id(header["message_id"]) and "response_to" not in header else None
-    except Exception:       # it is not msgpack at all: nobody to answer
-        return MalformedRequest(f"The frame is not msgpack: {error}.", reply_to=None)
-    return InvalidPayload(f"Map keys are text or bytes: {error}.", reply_to=reply_to)
+        reader = msgpack.Unpacker(**_LIMITS)
+        reader.feed(blob)
+        reader.read_array_header()
+        header = reader.unpack()
+        if _is_id(header["message_id"]) and "response_to" not in header:
+            reply_to = header["message_id"]
+    except Exception:       # not even the header makes sense: nobody to answer
+        return MalformedRequest(f"The frame is no event: {reason}.", reply_to=None)
+    return InvalidPayload(f"The arguments cannot be read: {reason}. Text is UTF-8, map keys are text or bytes, a list "
+                          f"or map has at most {MAX_ELEMENTS} entries.", reply_to=reply_to)
