@@ -59,13 +59,19 @@ class MethodCall(Channel):
 
     def _answer_error(self, event, error):
         if isinstance(error, ZStreamPubError):
-            logger.info("%s refused: %s: %s", event.name, type(error).__name__, error)
+            logger.info("%.80r refused: %s: %s", event.name, type(error).__name__, error)
         else:
-            logger.error("method %s failed", event.name, exc_info=error)
-        reply = self.new_event(wire.ERR, (type(error).__name__, str(error), None),
-                               self.context.hook_get_task_context())
-        self.context.hook_server_inspect_exception(event, reply, sys.exc_info())
-        self.lane.send(self.peer, _pack(reply))
+            logger.error("method %.80r failed", event.name, exc_info=error)
+        try:
+            reply = self.new_event(wire.ERR, (type(error).__name__, str(error), None),
+                                   self.context.hook_get_task_context())
+            self.context.hook_server_inspect_exception(event, reply, sys.exc_info())
+            blob = _pack(reply)
+        except Exception as failure:    # a hook's, or that of an error that cannot even say what it is
+            logger.error("the error of method %.80r cannot be told", event.name, exc_info=failure)
+            text = f"The method failed with {type(error).__name__}, which cannot be told; the server's log has it."
+            blob = wire.answer(self.id, self.lane.new_id(), wire.ERR, wire.error_args("InternalError", text))
+        self.lane.send(self.peer, blob)
 
     # --- what a pattern calls ---------------------------------------------------------------
 
@@ -85,6 +91,8 @@ class MethodCall(Channel):
         self.lane.send(self.peer, _pack(event))
         while self.peer.unsent and event.name == wire.STREAM:
             gevent.sleep(0.005)     # its pipe is full: a slow reader
+        if self.peer.channels.get(self.id) is not self:     # sending showed it: nobody else would end the method
+            raise zerorpc.LostRemote("the client is gone")
 
     def emit(self, name, args, xheader=None, timeout=None):
         """Make and send an event."""
