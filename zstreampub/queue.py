@@ -45,15 +45,22 @@ class BoundedQueue:
         """
         if self._kept:
             return 0
-        if self.messages + batch.count <= self.max_messages and self.bytes + batch.size <= self.max_bytes:
-            return batch.count
         count = min(batch.count, self.max_messages - self.messages)
         while count > 0 and batch.slice(0, count).size > self.max_bytes - self.bytes:
             count //= 2
         return max(count, 0 if self.messages else 1)
 
+    def put_if_room(self, batch):
+        """Add *batch* at the end if all of it fits; return whether it did."""
+        messages, size = self.messages + batch.count, self.bytes + len(batch.packed)
+        if messages > self.max_messages or size > self.max_bytes or self._kept is not None:
+            return False
+        self._items.append(batch)
+        self.messages, self.bytes = messages, size
+        return True
+
     def put(self, batch):
-        """Add *batch* at the end."""
+        """Add *batch* at the end, whether it fits or not."""
         self._stop_conflating()
         self._items.append(batch)
         self.messages += batch.count

@@ -76,12 +76,10 @@ class Subscription:
             batch = self._cut(batch)
             if batch is None:
                 return False
-        taken = self.queue.room_for(batch)
-        if taken == batch.count:
-            self.queue.put(batch)
+        if self.queue.put_if_room(batch):
             self.cursor = batch.next
         else:
-            self._overflow(batch, taken)
+            self._overflow(batch)
         self._wake()
         return not self.live and self.policy.holds_publisher and not self.ended
 
@@ -105,9 +103,12 @@ class Subscription:
         stop = min(self.until - batch.first, batch.count)
         return batch.slice(start, stop) if start < stop else None
 
-    def _overflow(self, batch, taken):
+    def _overflow(self, batch):
+        taken = self.queue.room_for(batch)
         if taken:
             self.force(batch.slice(0, taken))
+        if taken == batch.count:
+            return
         rest = batch.slice(taken, batch.count)
         try:
             self.policy.on_full(self, rest)
@@ -273,16 +274,18 @@ class Subscription:
         tail = self._broker.tail_from(self.cursor)
         if tail is None:
             return
-        if self._fill(tail):
+        if self._fill(batch for batch in tail if batch.topic in self.wanted):
             self._turn_live()
 
     def _fill(self, batches):
         """Put what fits of *batches* and move the cursor along; return whether all of it did."""
         for batch in batches:
-            if batch.next <= self.cursor or batch.topic not in self.wanted:
-                continue
-            batch = self._cut(batch)
-            if batch is None:
+            if batch.first < self.cursor or batch.next > self.until:
+                batch = self._cut(batch)
+                if batch is None:
+                    continue
+            if self.queue.put_if_room(batch):
+                self.cursor = batch.next
                 continue
             taken = self.queue.room_for(batch)
             if taken:
@@ -316,7 +319,8 @@ class Subscription:
         if self._closed:
             return
         if chunk.gap is not None:
-            queue.put_gap(chunk.gap)
+            queue.put_gap(chunk.gap if chunk.gap.next <= self.until else
+                          Gap(chunk.gap.first, self.until, None, chunk.gap.why))
         self._trims = chunk.trims
         if self._fill(chunk.batches):
             found = chunk.next if chunk.next > start else end

@@ -64,7 +64,7 @@ class PatternSet:
     from several threads: a lost entry costs one more look-up.
     """
 
-    CACHE_SIZE = 4096
+    CACHE_SIZE = 1 << 16
 
     def __init__(self, patterns):
         self.patterns = tuple(check_pattern(p) for p in patterns)

@@ -2,7 +2,7 @@
 
 from ..store import Chunk
 
-LOOK_BATCHES = 2_000    # looked at in one read; keeps a transaction within milliseconds
+LOOK_BATCHES = 1_000    # looked at in one read; keeps a transaction, and the hub's part, within milliseconds
 LOOK_BYTES = 8 << 20
 
 
