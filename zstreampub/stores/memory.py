@@ -18,7 +18,7 @@ from .chunk import LOOK_BATCHES, ChunkBuilder
 from .group import Group
 from .keys import key_digest, newest_of_keys
 from .producers import Producers
-from .retention import HISTORY_STEPS, Kept, by_topic, chooser_below, gap_of, vague_gap_of
+from .retention import HISTORY_STEPS, Below, Excess, Kept, by_topic, gap_of, vague_gap_of
 from .state import LogState
 
 
@@ -88,24 +88,28 @@ class MemoryStore(Store):
 
     def trim(self, wanted, next):
         self._check_open()
-        return self._remove(self._choose(self._state.first, chooser_below(wanted, next)))
+        return self._remove(self._choose(Below(wanted, next)))
 
     def _retain(self):
         now_us = self._state.clock_us()
         for limits in self._state.topics.limits:
             if limits.due(now_us):
-                self._remove(self._choose(self._state.first, limits.chooser(now_us)))
+                self._remove(self._choose(Excess(limits, now_us)))
 
-    def _choose(self, cursor, goes):
+    def _choose(self, chooser):
         removals = []
-        for at in range(self._at(cursor), len(self._firsts)):
-            batch = self._batches[self._firsts[at]]
-            kept = Kept(self._state.topics.by_name[batch.topic], batch.first, batch.count, batch.size, batch.time_us)
-            answer = goes(kept)
-            if answer is None:
+        for first in self._firsts:
+            batch = self._batches[first]
+            topic = self._state.topics.by_name[batch.topic]
+            if first >= chooser.stop:
                 break
-            if answer:
-                removals.append(kept)
+            if chooser.concerns(topic):
+                kept = Kept(topic, first, batch.count, batch.size, batch.time_us)
+                goes = chooser.goes(kept)
+                if goes is None:
+                    break
+                if goes:
+                    removals.append(kept)
         return removals
 
     def _remove(self, removals):

@@ -6,7 +6,7 @@ from .records import NUMBER, OFFSET, PAGE_TOPICS, REMOVED, Segment, runs_from
 from .retention import HISTORY_STEPS, Kept, by_topic
 
 STEP_BATCHES = 500      # removed in one transaction; more would hold up the appends behind it
-STEP_RUNS = 64          # looked at in one transaction
+STEP_LOOK = 5_000       # looked at: a batch that goes counts for one, a run for 16 and a sixteenth of its batches
 
 
 class Step(NamedTuple):
@@ -24,13 +24,13 @@ class _Found(NamedTuple):
     ended: bool
 
 
-def remove_step(environment, state, cursor, chooser, most=STEP_BATCHES):
-    """Remove what a ``chooser()`` of retention.py chooses from *cursor* on, some *most* batches.
+def remove_step(environment, state, cursor, make_chooser, most=STEP_BATCHES):
+    """Remove what a chooser of retention.py wants gone from *cursor* on, some *most* batches.
 
     Raises StoreFull if there is not even room for that in the reserve; then nothing has changed.
     """
     def work(txn, db):
-        found = _find(txn, db, state, cursor, chooser(), most)
+        found = _find(txn, db, state, cursor, make_chooser(), most)
         return found, _remove(txn, db, state, found) if found.removals else None
 
     found, outcome = environment.write(work, removing=True)
@@ -45,28 +45,36 @@ def remove_step(environment, state, cursor, chooser, most=STEP_BATCHES):
     return Step(sum(batch.count for batch in found.removals), found.cursor, found.ended)
 
 
-def _find(txn, db, state, cursor, goes, most):
-    topics, removals, changes = state.topics.all, [], []
-    for looked, run in enumerate(runs_from(txn, db, cursor)):
-        if len(removals) >= most or looked >= STEP_RUNS:
+def _find(txn, db, state, cursor, chooser, most):
+    removals, changes, looked = [], [], 0
+    for run in runs_from(txn, db, cursor):
+        if run.key >= chooser.stop:
+            break
+        if len(removals) >= most or looked >= STEP_LOOK:
             return _Found(removals, changes, cursor, False)
-        gone = set()
-        for at in range(run.at(cursor), len(run)):
-            batch = Kept(topics[run.ids[at] - 1], run.firsts[at], run.counts[at], run.size(at), run.time_us)
-            answer = goes(batch)
-            if answer is None:
-                cursor = batch.first
-                break
-            if answer:
-                gone.add(at)
-                removals.append(batch)
-        else:
-            answer, cursor = False, run.next
+        gone, kept = _choose(run, cursor, chooser, state.topics.all)
+        removals += gone.values()
         if gone:
-            changes.append((OFFSET.pack(run.key), run.without(gone, topics)))
-        if answer is None:
-            return _Found(removals, changes, cursor, True)
+            changes.append((OFFSET.pack(run.key), run.without(gone, state.topics.all)))
+        if kept is not None:
+            return _Found(removals, changes, kept.first, True)
+        cursor = run.next
+        looked += len(run) // 16 + len(gone) + 16
     return _Found(removals, changes, cursor, True)
+
+
+def _choose(run, cursor, chooser, topics):
+    """Return the batches of *run* that go, by their index, and the one at which the walk may end, or None."""
+    gone = {}
+    concerned = {id for id in set(run.ids) if chooser.concerns(topics[id - 1])}
+    for at in run.places(run.at(cursor), concerned):
+        batch = Kept(topics[run.ids[at] - 1], run.firsts[at], run.counts[at], run.size(at), run.time_us)
+        goes = batch.first < chooser.stop and chooser.goes(batch)
+        if goes is None:
+            return gone, batch
+        if goes:
+            gone[at] = batch
+    return gone, None
 
 
 def _remove(txn, db, state, found):

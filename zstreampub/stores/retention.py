@@ -51,44 +51,62 @@ class Limits:
         A little is let be: each removal costs an fsync, and one after every append
         would halve the rate of publishing.
         """
-        return self._over(self.messages, self.bytes, 1 + 1 / _SLACK)
+        return self.over(self.messages, self.bytes, 1 + 1 / _SLACK)
 
     def due(self, now_us):
         """Tell whether there may be something to remove."""
-        return self.messages > 0 and (self._over(self.messages, self.bytes) or self._expired(self.oldest_us, now_us))
+        return self.messages > 0 and (self.over(self.messages, self.bytes) or self.expired(self.oldest_us, now_us))
 
-    def chooser(self, now_us):
-        """Return ``goes(batch)`` for one walk from ``cursor`` on: True, False, or None where the walk may end."""
-        messages, size = self.messages, self.bytes
-
-        def goes(batch):
-            nonlocal messages, size
-            if batch.topic.limits is not self:
-                return False
-            if not (self._over(messages, size) or self._expired(batch.time_us, now_us)):
-                self.oldest_us = batch.time_us
-                return None
-            messages -= batch.count
-            size -= batch.size
-            return True
-        return goes
-
-    def _over(self, messages, size, factor=1):
+    def over(self, messages, size, factor=1.0):
+        """Tell whether so much is over a limit."""
         rule = self.rule
         return ((rule.max_messages is not None and messages > rule.max_messages * factor)
                 or (rule.max_bytes is not None and size > rule.max_bytes * factor))
 
-    def _expired(self, time_us, now_us):
+    def expired(self, time_us, now_us):
         return self.rule.max_age_s is not None and time_us < now_us - self.rule.max_age_s * 1e6
 
 
-def chooser_below(wanted, next):
-    """Return ``goes(batch)`` that removes what :meth:`Store.trim` promises."""
-    def goes(batch):
-        if batch.first >= next:
+class Excess:
+    """Chooses what one rule wants gone, on one walk over the log from ``limits.cursor`` on.
+
+    A chooser is asked about the batches below ``stop`` whose topics it ``concerns``, in order.
+    """
+
+    stop = 1 << 64
+
+    def __init__(self, limits, now_us):
+        self._limits = limits
+        self._now_us = now_us
+        self._messages = limits.messages
+        self._bytes = limits.bytes
+
+    def concerns(self, topic):
+        return topic.limits is self._limits
+
+    def goes(self, batch):
+        """Tell whether *batch* goes; None where the walk may end."""
+        limits = self._limits
+        if not (limits.over(self._messages, self._bytes) or limits.expired(batch.time_us, self._now_us)):
+            limits.oldest_us = batch.time_us
             return None
-        return batch.next <= next and batch.topic.name in wanted
-    return goes
+        self._messages -= batch.count
+        self._bytes -= batch.size
+        return True
+
+
+class Below:
+    """Chooses what :meth:`Store.trim` promises to remove."""
+
+    def __init__(self, wanted, next):
+        self.stop = next
+        self._wanted = wanted
+
+    def concerns(self, topic):
+        return topic.name in self._wanted
+
+    def goes(self, batch):
+        return batch.next <= self.stop
 
 
 def by_topic(removals):

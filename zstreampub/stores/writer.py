@@ -19,7 +19,7 @@ from .checkpoint import pack_sequences
 from .group import MAX_BATCHES, MAX_BYTES, MAX_MESSAGES, Group
 from .records import CLOSED, NUMBER, OFFSET, PAGE_TOPICS, Run, Segment, Tail
 from .removal import STEP_BATCHES, remove_step
-from .retention import chooser_below
+from .retention import Below, Excess
 
 RUN_BYTES = 128 << 10
 RUN_BATCHES = 4096
@@ -36,7 +36,7 @@ class Trim:
     """An order to remove; ``done(trim)`` is called on the hub with ``count``, or ``error``, set."""
 
     def __init__(self, wanted, next, done):
-        self.goes = chooser_below(wanted, next)
+        self.chooser = Below(wanted, next)
         self.done = done
         self.cursor = 0
         self.count = 0
@@ -218,7 +218,7 @@ class Writer:
         # More goes than came in, or it would never catch up.
         most = max(STEP_BATCHES, 2 * appended)
         try:
-            step = remove_step(self._environment, self._state, limits.cursor, lambda: limits.chooser(now_us), most)
+            step = remove_step(self._environment, self._state, limits.cursor, lambda: Excess(limits, now_us), most)
         except StoreFull:
             limits.oldest_us = 0
             self._retained_at, self._rest_until = now, now + interval_s
@@ -229,7 +229,7 @@ class Writer:
     def _trim_step(self):
         trim = self._trims[0]
         try:
-            step = remove_step(self._environment, self._state, trim.cursor, lambda: trim.goes)
+            step = remove_step(self._environment, self._state, trim.cursor, lambda: trim.chooser)
         except StoreFull as error:
             trim.error = error
         else:
