@@ -82,10 +82,14 @@ class PublishCall(Channel):
     def answer(self, append):
         """Answer with what became of *append* (the broker calls this)."""
         if append.error is None:
-            self.send(wire.OK, wire.pack((self.result(append),)))
-            self.close()
+            self.succeed(self.result(append))
         else:
             self.fail(append.error)
+
+    def succeed(self, value):
+        """Answer with what the call returns, and close."""
+        self.send(wire.OK, wire.pack((value,)))
+        self.close()
 
 
 class Stream(Channel):

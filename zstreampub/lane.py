@@ -19,6 +19,7 @@ from . import requests, wire
 from .channels import Channel, Peer, PublishCall, Stream
 from .errors import InternalError, LimitExceeded, RequestError, ZStreamPubError
 from .feed import FEEDS
+from .gather import Gatherer
 from .stats import Histogram
 from .transport import PeerGone, Transport
 
@@ -50,6 +51,7 @@ class Lane:
         self._broker = broker
         self._express = express
         self._run_method = run_method
+        self._gatherer = Gatherer(broker)
         self._before = before
         self._peers = {}
         self._stuck = {}
@@ -101,10 +103,14 @@ class Lane:
 
     def _publish(self, peer, id, name, args):
         call = PublishCall(self, peer, id)
+        self.register(call)
         try:
+            if name == "publish" and type(args) is list and len(args) == 2:
+                self._gatherer.add(call, *args)
+                return
+            self._gatherer.flush()
             append, call.result = requests.parse_publishing(name, self._broker, args)
             append.reply = call.answer
-            peer.channels[id] = call
             self._broker.append(append)
         except Exception as error:      # whatever it is, the caller hears of it
             call.fail(self._broker.report(error))

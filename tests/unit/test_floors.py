@@ -17,7 +17,7 @@ GROUND = [{"errors", "stats", "version"}, {"topics", "wire"}, {"message"}]     #
 FLOORS = [
     *GROUND,
     {"settings", "store", "policy", "transport", "bridge"},
-    {"stores/", "queue", "feed", "requests", "channels"},
+    {"stores/", "queue", "feed", "requests", "channels", "gather"},
     {"subscription"},
     {"broker"},
     {"consumers"},
