@@ -270,7 +270,9 @@ class Broker:
 
     def unsubscribe(self, id):
         """End the subscription called *id*; return whether there was one."""
-        subscription = self.subscriptions.get(id) if isinstance(id, str) else None
+        if not isinstance(id, str):
+            raise InvalidOption(f"The id of a subscription is text, not {type(id).__name__}.", option="id")
+        subscription = self.subscriptions.get(id)
         if subscription is None:
             return False
         subscription.end(Unsubscribed("Somebody called unsubscribe with this subscription's id."))
@@ -323,7 +325,7 @@ class Broker:
             next = self.next
             until = self._find_until(until)
             below = next if until is None else min(next, until)
-            return dict(cursor=next, trims=trims, backlog=self.store.newest(wanted, below))
+            return dict(cursor=next, backlog=self.store.newest(wanted, below))
         if isinstance(start, dict) and len(start) == 1:
             (how, value), = start.items()
             if how == "time" and isinstance(value, (int, float)) and 0 <= value < 1e11:

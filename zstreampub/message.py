@@ -43,6 +43,7 @@ MAX_HEADERS = 64
 
 _MICRO = 1_000_000
 _SIMPLE = frozenset((bytes, str, int, float, bool, type(None)))
+_ENVELOPE = b"\x91" * 32    # a payload travels inside lists and maps; a reader refuses the frame if it is too deep then
 _pack = msgpack.Packer(use_bin_type=True).pack
 
 
@@ -273,7 +274,7 @@ class Batch:
         items = []
         for at, raw in enumerate(self.raw_payloads):
             extra = {name: column[at] for name, column in columns.items() if column[at] is not None}
-            if isinstance(unpack_payload(raw), Undecodable):
+            if not _can_be_carried(raw):
                 extra["error"] = "InvalidPayload"
                 raw = _pack(raw)
             tail = b"".join(_pack(name) + _pack(value) for name, value in extra.items())
@@ -342,13 +343,13 @@ def pack_payload(value):
     """Return *value* as msgpack bytes that every zerorpc reader can decode.
 
     Raises InvalidPayload: a type that msgpack has not, an integer outside
-    [-2**63, 2**64), text that is not UTF-8, or a map key that is neither text nor
-    bytes (stock readers drop such an item without a word).
+    [-2**63, 2**64), text that is not UTF-8, more than 990 levels, or a map key that
+    is neither text nor bytes (stock readers drop such an item without a word).
     """
     try:
         packed = _pack(value)
         if type(value) not in _SIMPLE:
-            msgpack.unpackb(packed)
+            msgpack.unpackb(_ENVELOPE + packed)
     except Exception as error:      # TypeError, OverflowError, UnicodeError, ValueError, RecursionError
         raise InvalidPayload(f"The payload cannot be carried as msgpack: {error}. "
                              "Send text, bytes, numbers, lists, and maps with text keys.") from error
@@ -371,6 +372,14 @@ def unpack_payload(raw):
         return msgpack.unpackb(raw)
     except Exception as error:      # msgpack raises ten kinds
         return Undecodable(bytes(raw), f"{type(error).__name__}: {error}")
+
+
+def _can_be_carried(raw):
+    try:
+        msgpack.unpackb(_ENVELOPE + raw)
+    except Exception:       # msgpack raises ten kinds
+        return False
+    return True
 
 
 def check_message_size(size, limit):
