@@ -7,6 +7,8 @@ goes from the lane. Nothing here waits.
 from collections import deque
 from time import monotonic
 
+import gevent
+
 from . import wire
 from .errors import ZStreamPubError
 
@@ -207,7 +209,7 @@ class Stream(Channel):
             self.feed.subscription.close()
         if self.on_end is not None:
             on_end, self.on_end = self.on_end, None
-            on_end()
+            gevent.spawn(on_end)    # a user's hook: it may wait or fail, and we may be in the midst of a delivery
 
 
 def _nothing():

@@ -37,11 +37,12 @@ class Lane:
     """Serves *broker* (or None: only methods) on *socket*.
 
     ``express`` has the names of the methods that the lane serves itself; ``run_method(peer, header,
-    name, args)`` is called for each other request; ``before(peer, header, name, args)`` (or None) runs
-    in a greenlet before a subscription opens, and returns what is to be called when it has ended.
+    name, args)`` is called for each other request, and for publishes too while ``hooks.wanted``.
+    Then ``hooks.before(peer, header, name, args)`` runs in a greenlet before a subscription opens,
+    and returns what is to be called when it has ended.
     """
 
-    def __init__(self, socket, broker, settings, express, run_method, before=None):
+    def __init__(self, socket, broker, settings, express, run_method, hooks):
         self.heartbeat_s = settings.heartbeat_s
         self.keepalive_s = settings.keepalive_s
         self.max_credit = settings.max_credit
@@ -52,11 +53,12 @@ class Lane:
         self._express = express
         self._run_method = run_method
         self._gatherer = Gatherer(broker)
-        self._before = before
+        self._hooks = hooks
         self._peers = {}
         self._stuck = {}
         self._line = deque()
         self._work = Event()
+        self._closed = False
         self._id_base = uuid4().hex[8:].encode()
         self._ids = 0
         self._complained_at = -_COMPLAIN_S
@@ -94,7 +96,7 @@ class Lane:
         if id in peer.channels or len(peer.channels) >= _MAX_CHANNELS:
             self.bad_frames += 1        # an answer would end the channel that has this name
             return
-        if name not in self._express:
+        if name not in self._express or (name != "subscribe" and self._hooks.wanted):
             self._run_method(peer, header, name, args)
         elif name == "subscribe":
             self._subscribe(peer, header, args)
@@ -117,7 +119,7 @@ class Lane:
 
     def _subscribe(self, peer, header, args):
         stream = Stream(self, peer, header["message_id"])
-        peer.channels[stream.id] = stream
+        self.register(stream)
         if peer.streams > self._settings.max_subscriptions_per_client:
             most = self._settings.max_subscriptions_per_client
             stream.fail(LimitExceeded(f"This connection has {most} subscriptions already "
@@ -130,20 +132,21 @@ class Lane:
         try:
             requests.check_arguments(requests.SUBSCRIBE_SIGNATURE, args)
             form, arguments = requests.parse_subscribe(*args)
-            if self._before is not None:
-                stream.on_end = self._before(stream.peer, header, "subscribe", args)
+            if self._hooks.wanted:
+                stream.on_end = self._hooks.before(stream.peer, header, "subscribe", args)
             subscription = self._broker.subscribe(**arguments)
         except Exception as error:      # whatever it is, the caller hears of it
             stream.fail(error if self._is_callers(error) else self._broker.report(error))
             return
         if stream.peer.channels.get(stream.id) is not stream:
             subscription.close()        # the client vanished while the start was looked for
+            stream.lost()
             return
         stream.begin(FEEDS[form](self._broker, subscription))
 
     def _is_callers(self, error):
         """Whether *error* goes to the caller as it is: ours, or one that a user's own hook raised."""
-        return isinstance(error, ZStreamPubError) or self._before is not None
+        return isinstance(error, ZStreamPubError) or self._hooks.wanted
 
     def _refuse(self, identity, error):
         self.bad_frames += 1
@@ -168,6 +171,8 @@ class Lane:
 
     def send(self, peer, blob):
         """Send *blob* to *peer*, or keep it until its pipe has room; return whether it left."""
+        if self._closed:
+            return False        # the broker may outlive the server, and so may an answer that it owes
         if not peer.unsent:
             try:
                 if self._transport.send(peer.id, blob):
@@ -301,6 +306,7 @@ class Lane:
 
     def close(self, linger_ms=0):
         """Stop; every subscription of the lane is closed."""
+        self._closed = True
         for task in self._tasks:
             task.kill(block=False)
         self._transport.close(linger_ms)

@@ -128,10 +128,10 @@ class Functor:
         return self._decorated._zerorpc_doc()
 
     def _zerorpc_args(self):
-        parameters = self.signature.parameters.values()
+        parameters = [p for p in self.signature.parameters.values()
+                      if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         defaults = tuple(p.default for p in parameters if p.default is not p.empty)
-        names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        return names, None, None, defaults or None
+        return [p.name for p in parameters], None, None, defaults or None
 
 
 class Hooked:
@@ -142,9 +142,10 @@ class Hooked:
 
     @property
     def wanted(self):
-        """Whether anybody has registered a hook of the server side."""
-        names = ("load_task_context", "server_before_exec", "server_after_exec", "server_inspect_exception")
-        return any(self._context._hooks[name] for name in names)
+        """Whether anybody has registered a hook of the server side; asked with each request, as one may come late."""
+        hooks = self._context._hooks
+        return bool(hooks["load_task_context"] or hooks["server_before_exec"] or hooks["server_after_exec"]
+                    or hooks["server_inspect_exception"] or hooks["get_task_context"])
 
     def before(self, peer, header, name, args):
         """Run the hooks before *name*; return what to call after it. What a hook raises refuses the call."""
@@ -168,7 +169,10 @@ def _signature(function):
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         given = [inspect.Parameter.empty] * (len(names) - len(defaults or ())) + list(defaults or ())
         return inspect.Signature([inspect.Parameter(n, kind, default=d) for n, d in zip(names, given)])
-    return inspect.signature(function)
+    try:
+        return inspect.signature(function)
+    except ValueError:      # some functions written in C do not tell
+        return inspect.signature(lambda *args: None)
 
 
 def _pack(event):

@@ -48,17 +48,16 @@ class Server(zerorpc.Server):
             raise InvalidOption("Set heartbeat_s in the Settings of the broker.", option="heartbeat")
         self._context = context or zerorpc.Context.get_instance()
         self._events = LaneEvents(self._context, settings.max_batch_bytes + _FRAME_SLACK)
-        service = self if methods is None else methods
+        service, own = (self, Server) if methods is None else (methods, zerorpc.Server)
         name = name or ServerBase._extract_name(service)
-        ServerBase.__init__(self, self._events, ServerBase._filter_methods(zerorpc.Server, self, service), name,
+        ServerBase.__init__(self, self._events, ServerBase._filter_methods(own, self, service), name,
                             self._context, None, settings.heartbeat_s)
         self._methods: dict = {name: Functor(zerorpc.rep(method) if not hasattr(method, "pattern") else method)
                          for name, method in self._methods.items()}
         self._stopped = Event()
         self._failure = None
         hooks = Hooked(self._context)
-        self._lane = Lane(self._events.socket, self._broker, settings, _express(methods, hooks),
-                          self._run_method, hooks.before if hooks.wanted else None)
+        self._lane = Lane(self._events.socket, self._broker, settings, _express(methods), self._run_method, hooks)
         self._lane.link(self._lane_died)
         if self._broker is not None:
             self._broker.on_failed = self._store_died
@@ -150,12 +149,12 @@ class LaneEvents(Events):
             gevent.get_hub().threadpool.apply(self._zmq.term)
 
 
-def _express(methods, hooks):
-    """Return the names of the methods that the lane may serve: those that nobody has changed or hooked."""
+def _express(methods):
+    """Return the names of the methods that the lane may serve: those that nobody has changed."""
     if not isinstance(methods, Service):
         return frozenset()
-    names = ["subscribe"] if hooks.wanted else ["subscribe", *PUBLISHING]
-    return frozenset(name for name in names if getattr(type(methods), name) is getattr(Service, name))
+    return frozenset(name for name in ("subscribe", *PUBLISHING)
+                     if getattr(type(methods), name) is getattr(Service, name) and name not in vars(methods))
 
 
 def serve(bind, store_url, settings=None, ready=None):
