@@ -21,12 +21,13 @@ _NIL = wire.pack(None)
 class Peer:
     """One connection: its channels, and the frames that its full pipe has not taken yet."""
 
-    __slots__ = ("id", "channels", "unsent", "streams")
+    __slots__ = ("id", "channels", "unsent", "unsent_bytes", "streams")
 
     def __init__(self, id):
         self.id = id
         self.channels = {}
         self.unsent = deque()
+        self.unsent_bytes = 0
         self.streams = 0
 
 

@@ -30,7 +30,8 @@ _TICKS = 20                 # looks at every channel in the time of one heartbea
 _TURN_S = 0.002             # how long the pump may hold the hub
 _STUCK_S = 0.005            # how often a full pipe is tried again
 _COMPLAIN_S = 10.0          # one log line about bad frames in this time
-_MAX_CHANNELS = 65_536      # of one peer
+_MAX_CHANNELS = 65_536      # of one peer, and answers that it has not taken
+_MAX_UNSENT_BYTES = 16 << 20    # of answers that wait for room in one peer's pipe
 
 
 class Lane:
@@ -93,8 +94,8 @@ class Lane:
 
     def _request(self, peer, header, name, args):
         id = header["message_id"]
-        if id in peer.channels or len(peer.channels) >= _MAX_CHANNELS:
-            self.bad_frames += 1        # an answer would end the channel that has this name
+        if id in peer.channels or self._is_deaf(peer):
+            self.bad_frames += 1        # an answer would end the channel that has this name, or never be read
             return
         if name not in self._express or (name != "subscribe" and self._hooks.wanted):
             self._run_method(peer, header, name, args)
@@ -144,6 +145,10 @@ class Lane:
             return
         stream.begin(FEEDS[form](self._broker, subscription))
 
+    def _is_deaf(self, peer):
+        """Whether *peer* asks and does not read: what it would be answered must not fill our memory."""
+        return len(peer.channels) + len(peer.unsent) >= _MAX_CHANNELS or peer.unsent_bytes > _MAX_UNSENT_BYTES
+
     def _is_callers(self, error):
         """Whether *error* goes to the caller as it is: ours, or one that a user's own hook raised."""
         return isinstance(error, ZStreamPubError) or self._hooks.wanted
@@ -153,7 +158,7 @@ class Lane:
         reply_to = error.facts.get("reply_to")
         if reply_to is not None:
             peer = self._peers.get(identity) or Peer(identity)
-            if reply_to not in peer.channels:
+            if reply_to not in peer.channels and not self._is_deaf(peer):
                 self._peers[identity] = peer
                 Channel(self, peer, reply_to).fail(error)
                 self.release(peer)
@@ -182,6 +187,7 @@ class Lane:
                 self.lose(peer)
                 return False
         peer.unsent.append(blob)
+        peer.unsent_bytes += len(blob)
         self._stuck[peer.id] = peer
         self._work.set()
         return False
@@ -205,6 +211,7 @@ class Lane:
         """Free all that belongs to *peer*: it is gone."""
         self.lost_peers += bool(peer.channels)
         peer.unsent.clear()
+        peer.unsent_bytes = 0
         for channel in tuple(peer.channels.values()):
             channel.close()
             channel.lost()
@@ -230,17 +237,26 @@ class Lane:
 
     def _send_stuck(self):
         for peer in tuple(self._stuck.values()):
-            del self._stuck[peer.id]
-            blobs, peer.unsent = peer.unsent, deque()
-            while blobs and not peer.unsent and peer.id in self._peers:
-                self.send(peer, blobs.popleft())
-            if peer.id in self._peers:
-                peer.unsent.extend(blobs)
+            self._send_backlog(peer)
             if not peer.unsent:
+                self._stuck.pop(peer.id, None)
                 self.release(peer)
                 for channel in tuple(peer.channels.values()):
                     if isinstance(channel, Stream):
                         channel.wake()
+
+    def _send_backlog(self, peer):
+        while peer.unsent:
+            blob = peer.unsent[0]
+            try:
+                if not self._transport.send(peer.id, blob):
+                    return
+            except PeerGone:
+                self.lose(peer)
+                return
+            self.frames_out += 1
+            peer.unsent.popleft()
+            peer.unsent_bytes -= len(blob)
 
     def _guard(self, channel, step, *args):
         """Run *step* of *channel*; an unexpected error ends this channel and no other."""
