@@ -1,0 +1,179 @@
+"""Packing payloads: what can be carried, what is refused, and the limits to the byte."""
+
+import math
+
+import msgpack
+import pytest
+
+from zstreampub.errors import (
+    BatchTooLarge,
+    InvalidBatch,
+    InvalidPayload,
+    InvalidTopic,
+    MessageTooLarge,
+    StoreCorrupt,
+)
+from zstreampub.message import HEADER, MAX_HEADERS, MAX_KEY_BYTES, Batch, Message, Undecodable, pack_payload
+
+
+def nested(levels):
+    value: object = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def short(value):
+    is_nested = isinstance(value, list) and value and isinstance(value[0], list)
+    return "nested" if is_nested else repr(value)[:20]
+
+
+@pytest.mark.parametrize("payload", [
+    None, True, math.inf, -2**63, 2**64 - 1, "", b"", "größe", [], {}, {b"bytes": {"text": [None, {b"": 1}]}},
+    nested(500), msgpack.Timestamp(5, 6), msgpack.ExtType(5, b"abc"),
+], ids=short)
+def test_a_payload_comes_back_as_it_was(payload):
+    batch = Batch.of("a", [payload])
+
+    assert Batch.check(batch.packed, 1 << 20, 10).payloads == [payload]
+
+
+@pytest.mark.parametrize("payload", [
+    2**64, -2**63 - 1, {1: "a"}, [{"deep": [{None: 1}]}], {(1, 2): 3}, nested(1_000), nested(1_100), "\udc80",
+    ["\ud800"], {"\udc80": 1}, {1, 2}, object(), 1j,
+], ids=short)
+def test_a_payload_that_no_reader_could_decode_is_refused(payload):
+    with pytest.raises(InvalidPayload):
+        pack_payload(payload)
+    with pytest.raises(InvalidPayload):
+        Batch.of("a", ["good", payload])
+
+
+def test_the_deepest_payload_that_is_taken_can_be_read_from_every_frame():
+    levels = 500
+    while True:
+        try:
+            batch = Batch.of("a", [nested(levels + 1)])
+        except InvalidPayload:
+            break
+        levels += 1
+
+    batch = Batch.of("a", [nested(levels)])
+    item, = batch.map_items()
+
+    assert 900 < levels < 1_000
+    msgpack.unpackb(msgpack.packb([{}, "OK", None])[:-1] + b"\x91\x91" + item)
+
+
+def test_a_strangers_payload_that_is_too_deep_for_a_frame_is_given_as_its_bytes():
+    raw = b"\x91" * 1_010 + b"\x01"
+    batch = Batch.check(Batch._assemble("a", [raw, b"\x02"], {}).packed, 1 << 20, 10)
+
+    broken, good = (msgpack.unpackb(item) for item in batch.map_items())
+
+    assert (broken["payload"], broken["error"]) == (raw, "InvalidPayload")
+    assert good["payload"] == 2
+
+
+def test_a_payload_may_have_the_limit_and_not_one_byte_more():
+    fits = Batch.of("a", ["x", bytes(95)])      # 97 bytes packed
+    longer = Batch.of("a", ["x", bytes(96)])
+
+    assert Batch.check(fits.packed, 97, 2).count == 2
+    with pytest.raises(MessageTooLarge) as caught:
+        Batch.check(longer.packed, 97, 2)
+    assert (caught.value.size, caught.value.limit) == (98, 97)
+
+
+def test_a_batch_may_have_the_most_messages_and_not_one_more():
+    packed = Batch.of("a", [1] * 10).packed
+
+    assert Batch.check(packed, 100, 10).count == 10
+    with pytest.raises(BatchTooLarge):
+        Batch.check(packed, 100, 9)
+
+
+@pytest.mark.parametrize("name", ["keys", "ids"])
+@pytest.mark.parametrize("value", ["", b"", 5, "\udc80", "x" * 256, "ü" * 128, b"x" * 256, [1], {}])
+def test_a_key_or_id_that_is_none_is_refused(name, value):
+    with pytest.raises(InvalidPayload):
+        Batch.of("a", [1], **{name: [value]})
+
+
+@pytest.mark.parametrize("value", ["x" * MAX_KEY_BYTES, "ü" * 127, b"\xff" * MAX_KEY_BYTES])
+def test_a_key_may_have_255_bytes(value):
+    assert Batch.of("a", [1], [value], [value]).metadata == {"key": [value], "id": [value]}
+
+
+@pytest.mark.parametrize("column", [["a"], ["a", "b", "c"], [], "ab", {"a": 1, "b": 2}, 5, b"ab"])
+def test_a_column_is_a_list_with_one_entry_for_each_payload(column):
+    for name in ("keys", "ids", "headers"):
+        with pytest.raises(InvalidPayload):
+            Batch.of("a", [1, 2], **{name: column})
+
+
+@pytest.mark.parametrize("headers", [
+    5, "text", ["a"], {5: 1}, {b"bytes": 1}, {"a": []}, {"a": {}}, {"a": 2**64}, {"a": "\udc80"}, {"\udc80": 1},
+    {f"h{n}": n for n in range(MAX_HEADERS + 1)}], ids=lambda headers: repr(headers)[:20])
+def test_headers_that_cannot_be_carried_are_refused(headers):
+    with pytest.raises(InvalidPayload):
+        Batch.of("a", [1], headers=[headers])
+
+
+def test_64_headers_of_all_kinds_are_carried():
+    values = [None, True, 5, 1.5, "text", b"bytes"] + [0] * (MAX_HEADERS - 6)
+    headers = {f"h{n}": value for n, value in enumerate(values)}
+
+    assert Batch.of("a", [1], headers=[headers]).messages()[0].headers == headers
+
+
+@pytest.mark.parametrize("topic", ["", "a..b", "a.*", None, b"a", "x" * 256])
+def test_a_batch_of_a_bad_topic_is_refused(topic):
+    with pytest.raises(InvalidTopic):
+        Batch.of(topic, [1])
+
+
+def repacked(batch, **changes):
+    names = ("version", "flags", "topic", "count", "first", "time", "payloads", "metadata", "checksum")
+    fields = dict(zip(names, HEADER.unpack_from(batch.packed)))
+    fields.update(changes)
+    return HEADER.pack(*fields.values()) + batch.packed[HEADER.size:]
+
+
+@pytest.mark.parametrize("changes", [
+    {"version": 2}, {"version": 0}, {"flags": 4}, {"flags": 1}, {"flags": 2}, {"count": 0}, {"count": 5},
+    {"count": 2**32 - 1}, {"payloads": 2**32 - 1}, {"topic": 65_535}, {"metadata": 1}, {"checksum": 0}], ids=str)
+def test_a_header_that_does_not_fit_its_batch_is_refused(changes):
+    batch = Batch.of("a", [1, 2, 3, 4])
+
+    with pytest.raises((InvalidBatch, BatchTooLarge)):
+        Batch.check(repacked(batch, **changes), 100, 10)
+
+
+def test_a_payload_of_no_bytes_is_no_message():
+    batch = Batch._assemble("a", [b"", b"\x01"], {})
+
+    with pytest.raises(InvalidBatch):
+        Batch.check(batch.packed, 100, 10)
+
+
+def test_the_store_hears_of_bytes_that_are_no_batch():
+    for packed in (b"", b"\x01", bytes(36), b"\x02" + bytes(40)):
+        with pytest.raises(StoreCorrupt):
+            Batch.parse(packed)
+
+
+def test_the_map_form_is_made_once():
+    batch = Batch.of("a", [1, 2])
+
+    assert batch.map_items() is batch.map_items()
+
+
+def test_a_message_says_what_it_is():
+    message = Message("a", 5, 1.5, {"x": 1}, key=b"k")
+
+    assert repr(message) == "<Message 5 a {'x': 1}>"
+    assert message == Message("a", 5, 1.5, {"x": 1}, key=b"k")
+    assert message != Message("a", 5, 1.5, {"x": 1})
+    assert message.as_map() == {"topic": "a", "offset": 5, "time": 1.5, "payload": {"x": 1}, "key": b"k"}
+    assert "3 bytes" in repr(Undecodable(b"abc", "why"))
