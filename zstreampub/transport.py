@@ -14,7 +14,7 @@ from gevent.event import Event
 
 _SEND = zmq.NOBLOCK
 _SEND_MORE = zmq.NOBLOCK | zmq.SNDMORE
-_ZERO_COPY = 64 * 1024      # above this, handing the bytes over is cheaper than copying them
+_ZERO_COPY = 1 << 20        # below, a copy is cheaper: what pyzmq does not copy it frees in a thread, through the GIL
 _TURN_S = 0.002             # how long one turn of the drain may hold the hub
 _TURN_FRAMES = 32           # how often it looks at the clock
 _SAFETY_S = 1.0             # a lost edge costs at most this; none was seen
