@@ -94,8 +94,9 @@ class Child:
     # --- what it uses ---------------------------------------------------------------------------
 
     def rss(self):
-        """Return resident memory in bytes."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        """Return resident memory in bytes; without mapped files, which the kernel takes back as it likes."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("RssAnon:")[2].split()[0]) * 1024
 
     def fds(self):
         """Return the number of open file descriptors."""

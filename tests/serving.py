@@ -50,13 +50,14 @@ def _ready(server, broker):
 
 def _set_clock(path):
     """Let the wall clock of this process be wrong by the seconds that stand in the file at *path*."""
-    right = time.time
+    right = time.time_ns
 
     def wrong():
         with open(path) as file:
-            return right() + float(file.read() or 0)
+            return right() + int(file.read() or 0) * 1_000_000_000
 
-    time.time = wrong
+    time.time_ns = wrong
+    time.time = lambda: wrong() / 1e9
 
 
 def _find(name):

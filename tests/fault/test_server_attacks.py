@@ -531,5 +531,3 @@ def test_the_log_of_many_bad_frames_is_short(attacked):
 def _subscriptions(server, pattern):
     with client(server) as asking:
         return [one for one in asking.subscriptions() if one["patterns"] == [pattern]]
-
-
