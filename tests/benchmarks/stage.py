@@ -23,7 +23,7 @@ import zmq
 from zstreampub import wire
 
 READY_S = 30
-RESULT_S = 300
+RESULT_S = 100
 _spawn = multiprocessing.get_context("spawn")       # a fork would share a gevent hub
 
 

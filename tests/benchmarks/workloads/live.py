@@ -23,7 +23,7 @@ def _ours(publish, subscribe, subscribers, stage, scale):
 def _recipe(subscribers, stage, scale):
     endpoint, batches = free_endpoint(), max(scale.of(_BATCHES) // 16 // subscribers, 1)
     stage.start_server(recipe.serve, endpoint)
-    readers = [stage.start(recipe.subscribe, endpoint, [0], batches * BATCH) for _ in range(subscribers)]
+    readers = [stage.start(recipe.subscribe, endpoint, batches * BATCH) for _ in range(subscribers)]
     publisher = stage.start(recipe.publish_batches, endpoint, 0, batches)
     return figures(stage.run([publisher], readers), subscribers * batches * BATCH)
 

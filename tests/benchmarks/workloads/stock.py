@@ -1,40 +1,51 @@
-"""One stock zerorpc client receives messages as maps."""
+"""One stock zerorpc client receives messages as maps, and stock clients publish: only the server differs."""
 
 from functools import partial
 
-from .. import actors, recipe
+from .. import recipe
 from ..payloads import BATCH
 from ..stage import free_endpoint
 from ..workload import FSYNC, NONE, Case, Ratio, Workload, figures
 
 _BATCHES = 60
+_SINGLES, _PUBLISHERS, _CALLERS = 9_600, 3, 64
 
 
-def _ours(publish, stage, scale):
-    return _measure(stage, stage.serve(), publish, scale.of(_BATCHES))
+def _ours(measure, stage, scale):
+    return measure(stage, stage.serve(), scale)
 
 
-def _recipe(stage, scale):
+def _recipe(measure, stage, scale):
     endpoint = free_endpoint()
     stage.start_server(recipe.serve, endpoint)
-    return _measure(stage, endpoint, recipe.publish_batches, max(scale.of(_BATCHES) // 2, 1))
+    return measure(stage, endpoint, scale)
 
 
-def _measure(stage, endpoint, publish, batches):
-    reader = stage.start(recipe.subscribe, endpoint, [0], batches * BATCH)
-    publisher = stage.start(publish, endpoint, 0, batches)
+def _batches(stage, endpoint, scale):
+    batches = scale.of(_BATCHES)
+    reader = stage.start(recipe.subscribe, endpoint, batches * BATCH)
+    publisher = stage.start(recipe.publish_batches, endpoint, 0, batches)
     return figures(stage.run([publisher], [reader]), batches * BATCH)
+
+
+def _singles(stage, endpoint, scale):
+    share = scale.of(_SINGLES) // _CALLERS * _CALLERS
+    reader = stage.start(recipe.subscribe, endpoint, _PUBLISHERS * share)
+    publishers = [stage.start(recipe.publish_singles, endpoint, source, _CALLERS, share)
+                  for source in range(_PUBLISHERS)]
+    return figures(stage.run(publishers, [reader]), _PUBLISHERS * share)
 
 
 WORKLOAD = Workload(
     "stock", "One stock zerorpc client receives maps", "deliveries/s",
     [
-        Case("zstreampub", FSYNC, partial(_ours, actors.publish_batches)),
-        Case("zstreampub, stock publisher", FSYNC, partial(_ours, recipe.publish_batches)),
-        Case("zerorpc recipe", NONE, _recipe),
+        Case("zstreampub, batches published", FSYNC, partial(_ours, _batches)),
+        Case("zerorpc recipe, batches published", NONE, partial(_recipe, _batches)),
+        Case("zstreampub, singles published", FSYNC, partial(_ours, _singles)),
+        Case("zerorpc recipe, singles published", NONE, partial(_recipe, _singles)),
     ],
     [
-        Ratio("zstreampub", "zerorpc recipe", "2.5"),
-        Ratio("zstreampub, stock publisher", "zerorpc recipe"),
+        Ratio("zstreampub, batches published", "zerorpc recipe, batches published", "2.5"),
+        Ratio("zstreampub, singles published", "zerorpc recipe, singles published", "2.5"),
     ],
 )
