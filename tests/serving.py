@@ -11,7 +11,7 @@ import logging
 import sys
 import time
 
-import greenlet
+import gevent
 import zmq
 
 from zstreampub import server as served
@@ -26,7 +26,7 @@ class Watched(Service):
         """Count what should not grow."""
         gc.collect()
         counters = self._broker.stats()["server"]
-        alive = sum(isinstance(one, greenlet.greenlet) and not one.dead for one in gc.get_objects())
+        alive = sum(isinstance(one, gevent.Greenlet) and not one.dead for one in gc.get_objects())
         return {"greenlets": alive, "channels": counters["channels"], "peers": counters["peers"],
                 "subscriptions": len(self._broker.subscriptions), "stuck_peers": counters["stuck_peers"]}
 

@@ -19,6 +19,7 @@ from zstreampub.service import Service
 ID = b"0123456789abcdef"
 KEPT_BYTES = 48 << 20       # how much one attack may leave behind in the allocator
 KEPT_FDS = 8                # gevent opens a few when it first uses a thread
+FOUR_BILLION = struct.pack(">BBHIQQIII", 1, 0, 1, 0xFFFFFFFF, 0, 0, 0, 0, 0) + b"a"
 
 pack = msgpack.packb
 
@@ -261,8 +262,7 @@ REFUSED = {
     "a batch that is text": (_request("append", [["a"]]), "InvalidBatch"),
     "a batch of zeros": (_request("append", [[bytes(100)]]), "InvalidBatch"),
     "a batch of random bytes": (_request("append", [[b"\1\0" + _random_bytes(3, 200)]]), "InvalidBatch"),
-    "a batch of 4G messages": (_request("append", [[struct.pack(">BBHIQQIII", 1, 0, 1, 0xFFFFFFFF, 0, 0, 0, 0, 0) + b"a"]]),
-                               "BatchTooLarge"),
+    "a batch of 4G messages": (_request("append", [[FOUR_BILLION]]), "BatchTooLarge"),
     "patterns that are a number": (_request("subscribe", [5]), "LimitExceeded"),
     "patterns that are a map": (_request("subscribe", [{}]), "LimitExceeded"),
     "no patterns in the list": (_request("subscribe", [[]]), "LimitExceeded"),
@@ -388,8 +388,8 @@ def test_two_requests_with_one_message_id_end_in_one_answer(attacked):
         assert len(_subscriptions(attacked, "twice.>")) == 1
 
 
-CREDITS = {"negative": [-1000], "a float": [1e300], "NaN": [float("nan")],
-           "text": ["many"], "a list": [[5]], "nothing": [], "nil": None, "a map": {"a": 1}, "a number": 5, "true": [True]}
+CREDITS = {"negative": [-1000], "a float": [1e300], "NaN": [float("nan")], "text": ["many"], "a list": [[5]],
+           "nothing": [], "nil": None, "a map": {"a": 1}, "a number": 5, "true": [True]}
 
 
 @pytest.mark.parametrize("args", CREDITS.values(), ids=CREDITS.keys())

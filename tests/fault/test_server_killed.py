@@ -18,6 +18,10 @@ def _stock(directory, what, server, **options):
     return Child(directory, "tests.stock_process", what, server.endpoint, json.dumps(options))
 
 
+def _reads_all(reader, count):
+    wait_until(lambda: reader.said_count() >= count, lambda: f"{reader.said_count()} of {count}\n{reader.log()}")
+
+
 def _survives(tmp_path, rounds):
     chance = random.Random(rounds)
     server = ServerProcess(tmp_path / "server", heartbeat_s=BEAT_S)
@@ -39,8 +43,7 @@ def _survives(tmp_path, rounds):
             log = {pattern: [[message["offset"], message["payload"]] for message in messages(
                 asking.subscribe(pattern, {"start": "earliest", "until": "end"}))] for pattern in readers}
         for pattern, reader in readers.items():
-            wait_until(lambda one=reader, count=len(log[pattern]): one.said_count() >= count,
-                       lambda one=reader: f"the end of the log, reader has {one.said_count()}\n{one.log()}")
+            _reads_all(reader, len(log[pattern]))
 
         answers = [answer for publisher in publishers for answer in publisher.said() if isinstance(answer, list)]
         offsets = [offset for offset, _ in log["made.>"]]
