@@ -6,6 +6,7 @@ lane; everything else through zerorpc's patterns on channels of ours.
 """
 
 import logging
+import resource
 import signal
 import sys
 
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 _FRAME_SLACK = 64 * 1024        # over max_batch_bytes, for the envelope of the largest batch
 _PIPE_FRAMES = 1_000            # that wait for one peer inside ZeroMQ, then its pipe is full
 _LINGER_MS = 2_000
+_PROBE_AFTER_S = 30             # of silence: whether the machine of an idle connection is still there (Linux: 2 h)
+_PROBE_EVERY_S = 10
 _SWITCH_S = 0.0005              # see serve()
 
 
@@ -135,6 +138,9 @@ class LaneEvents(Events):
         self.socket.setsockopt(zmq.MAXMSGSIZE, max_frame_bytes)
         self.socket.setsockopt(zmq.SNDHWM, _PIPE_FRAMES)
         self.socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        self.socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, _PROBE_AFTER_S)
+        self.socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, _PROBE_EVERY_S)
+        self.socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
 
     def bind(self, endpoint, resolve=True):
         for one in self._resolve_endpoint(endpoint, resolve):
@@ -164,9 +170,10 @@ def serve(bind, store_url, settings=None, ready=None):
     its kin if the store cannot be opened or dies.
 
     The process's thread switch interval is set to 0.5 ms: with Python's 5 ms the writer thread waits
-    that long for a busy hub, at every commit.
+    that long for a busy hub, at every commit. It may open as many files as the system lets it.
     """
     sys.setswitchinterval(_SWITCH_S)
+    _allow_connections()
     with Broker.open(store_url, settings) as broker:
         server = Server(Service(broker))
         try:
@@ -179,6 +186,16 @@ def serve(bind, store_url, settings=None, ready=None):
             server.drain()
         finally:
             server.close()
+
+
+def _allow_connections():
+    """Raise the soft limit of open files, often 1,024, to the hard one: each connection is a file.
+
+    ZeroMQ spins on a whole core while there is a connection that it cannot accept.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _bind(server, endpoints):

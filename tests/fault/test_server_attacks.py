@@ -6,6 +6,7 @@ the server has kept nothing of it.
 
 import os
 import random
+import resource
 import struct
 import uuid
 
@@ -514,6 +515,24 @@ def test_many_connections_that_say_nothing_harm_nobody(attacked):
 
     for peer in peers:
         peer.__exit__()
+
+
+def test_more_connections_than_the_soft_limit_of_files_are_served(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        server = ServerProcess(tmp_path, store="memory:")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with server:
+        peers = [RawPeer(server.endpoint) for _ in range(100)]
+
+        for peer in peers:
+            peer.sync()
+
+        assert server.fds() > 100
+        for peer in peers:
+            peer.__exit__()
 
 
 def test_the_log_of_many_bad_frames_is_short(attacked):
