@@ -30,7 +30,8 @@ def server(tmp_path):
 def _subscriber(tmp_path, server, policy, **options):
     options = {"patterns": "slow.>", "heartbeat": 60, "short": True,
                "subscribe": {"policy": policy, "max_messages": QUEUE, **options}}
-    with Child(tmp_path / "subscriber", "tests.stock_process", "subscribe", server.endpoint, json.dumps(options)) as one:
+    arguments = "tests.stock_process", "subscribe", server.endpoint, json.dumps(options)
+    with Child(tmp_path / "subscriber", *arguments) as one:
         wait_until(one.said, "the greeting")
         yield one
 
