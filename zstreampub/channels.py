@@ -14,14 +14,16 @@ from .errors import ZStreamPubError
 
 _RESERVE = 2                    # credits kept for the goodbye: the end item, then the error
 _TURN_ITEMS = 64                # of one stream, then it is the others' turn
-_UNDER_WAY_BYTES = 1 << 20      # that a batch-format client has not granted credit for yet
+_UNDER_WAY_BYTES = 1 << 20      # that a batch-format client has not granted credit for yet, on one stream
+_PEER_BYTES = 8 << 20           # the same, on all streams of one connection; beyond it each stream may have
+_LEAST_BYTES = 1 << 19          # this much: a client need not grant before it has consumed half of it
 _NIL = wire.pack(None)
 
 
 class Peer:
     """One connection: its channels, and the frames that its full pipe has not taken yet."""
 
-    __slots__ = ("id", "channels", "unsent", "unsent_bytes", "streams")
+    __slots__ = ("id", "channels", "unsent", "unsent_bytes", "streams", "under_way_bytes")
 
     def __init__(self, id):
         self.id = id
@@ -29,6 +31,7 @@ class Peer:
         self.unsent = deque()
         self.unsent_bytes = 0
         self.streams = 0
+        self.under_way_bytes = 0
 
 
 class Channel:
@@ -130,7 +133,7 @@ class Stream(Channel):
     def grant(self, count):
         self.credit = min(self.credit + count, self.lane.max_credit)
         for _ in range(min(count, len(self._under_way))):
-            self._under_way_bytes -= self._under_way.popleft()
+            self._count_under_way(-self._under_way.popleft())
         self.wake()
 
     def pump(self):
@@ -166,6 +169,7 @@ class Stream(Channel):
     def close(self):
         if self.peer.channels.get(self.id) is self:
             self.peer.streams -= 1
+            self.peer.under_way_bytes -= self._under_way_bytes
         super().close()
 
     def fail(self, error):
@@ -177,10 +181,16 @@ class Stream(Channel):
         self.spoke_at = monotonic()
         if self.feed.counts_bytes:
             self._under_way.append(len(blob))
-            self._under_way_bytes += len(blob)
+            self._count_under_way(len(blob))
         self.lane.send(self.peer, blob)
 
+    def _count_under_way(self, size):
+        self._under_way_bytes += size
+        self.peer.under_way_bytes += size
+
     def _is_under_way_full(self):
+        if self.peer.under_way_bytes > _PEER_BYTES and self._under_way_bytes > _LEAST_BYTES:
+            return True
         return self._under_way_bytes > _UNDER_WAY_BYTES and len(self._under_way) > 1
 
     def _say_goodbye(self):
