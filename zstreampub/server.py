@@ -9,6 +9,7 @@ import logging
 import resource
 import signal
 import sys
+from contextlib import suppress
 
 import gevent
 import zerorpc
@@ -193,8 +194,8 @@ def _allow_connections():
 
     ZeroMQ spins on a whole core while there is a connection that it cannot accept.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):     # some systems refuse their own "unlimited"
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
