@@ -9,12 +9,13 @@ from functools import partial
 
 import gevent
 
-from .message import Batch, check_message_size, pack_payload
+from .message import HEADER, Batch, check_message_size, pack_payload
 from .store import Append
-from .topics import check_topic
+from .topics import MAX_TOPIC_BYTES, check_topic
 
 _MAX_MESSAGES = 512
 _MAX_BYTES = 64 * 1024
+_OVERHEAD = HEADER.size + MAX_TOPIC_BYTES
 
 
 class Gatherer:
@@ -33,17 +34,21 @@ class Gatherer:
 
         Raises InvalidTopic, InvalidPayload, MessageTooLarge.
         """
+        limits = self._broker.settings
         if topic != self._topic:
             check_topic(topic)
             self.flush()
         value = pack_payload(payload)
-        check_message_size(len(value), self._broker.settings.max_message_bytes)
+        check_message_size(len(value), limits.max_message_bytes)
+        if (len(self._calls) >= limits.max_batch_messages
+                or self._size + len(value) + _OVERHEAD > limits.max_batch_bytes):
+            self.flush()
         if not self._calls:
             self._topic = topic
             self._loop.run_callback(self.flush)
         self._calls.append(call)
         self._values.append(value)
-        self._size += len(value)
+        self._size += len(value) + 4    # its length stands in the batch too
         if len(self._calls) >= _MAX_MESSAGES or self._size >= _MAX_BYTES:
             self.flush()
 
@@ -54,7 +59,7 @@ class Gatherer:
         calls, values = self._calls, self._values
         self._calls, self._values, self._size = [], [], 0
         # The values are checked and packed already; Batch.of would do both again.
-        append = Append([Batch._assemble(self._topic, values, {})], partial(_answer, calls))
+        append = Append([Batch.assemble(self._topic, values, {})], partial(_answer, calls))
         try:
             self._broker.append(append)
         except Exception as error:      # whatever it is, the callers hear of it

@@ -149,7 +149,7 @@ class Batch:
         metadata = {name: list(column) if isinstance(column, tuple) else column
                     for name, column in columns if column is not None}
         _check_metadata(metadata, len(values))
-        return cls._assemble(topic, values, metadata)
+        return cls.assemble(topic, values, metadata)
 
     @classmethod
     def parse(cls, packed):
@@ -189,7 +189,8 @@ class Batch:
         return batch
 
     @classmethod
-    def _assemble(cls, topic, values, metadata, first=0, time_us=0):
+    def assemble(cls, topic, values, metadata, first=0, time_us=0):
+        """Make a batch of payloads that are packed already, a non-empty list; nothing is checked."""
         name = topic.encode()
         lengths = list(map(len, values))
         flags = 0
@@ -260,7 +261,7 @@ class Batch:
             return self
         values = self.raw_payloads[start:stop]
         metadata = {name: column[start:stop] for name, column in self.metadata.items()}
-        return self._assemble(self.topic, values, metadata, self.first + start, self.time_us)
+        return self.assemble(self.topic, values, metadata, self.first + start, self.time_us)
 
     def map_items(self):
         """Return each message as the packed map that a stock client gets (made once, then kept)."""

@@ -16,7 +16,7 @@ from .store import Append
 MAX_BATCHES = 1024      # in one append: the fan-out of one commit must not hold the hub for long
 MAX_PRODUCER_BYTES = 64
 
-_RETRY_OPTIONS = ("producer", "sequence", "deadline")
+_RETRY_OPTIONS = ("producer", "sequence", "deadline", "deadline_clock")
 _SUBSCRIBE_OPTIONS = ("start", "until", "epoch", "policy", "max_messages", "max_bytes", "block_timeout_s",
                       "format", "name")
 FORMATS = ("map", "batch")
@@ -142,13 +142,20 @@ def _append(batches, options):
             sequence = int(sequence)
         if type(sequence) is not int or not 0 <= sequence < 1 << 63:
             raise InvalidOption("sequence is an integer from 0 to 2**63 - 1.", option="sequence")
-    return Append(batches, None, producer, sequence, _deadline(options.get("deadline")))
+    return Append(batches, None, producer, sequence, _deadline(options))
 
 
-def _deadline(deadline):
-    """Turn seconds since the epoch into ``time.monotonic()`` seconds."""
-    if deadline is None:
-        return None
-    if type(deadline) not in (int, float) or not 0 <= deadline < 1e11:
-        raise InvalidOption("deadline is seconds since the epoch.", option="deadline")
-    return time.monotonic() + deadline - time.time()
+def _deadline(options):
+    """Return when the request is late, in ``time.monotonic()`` seconds, or None.
+
+    ``deadline`` is by the calendar; ``deadline_clock`` by the clock that ``about()`` tells, which no
+    correction of the time of day, here or at the client, can move.
+    """
+    deadlines = []
+    for name, now in (("deadline", time.time()), ("deadline_clock", time.monotonic())):
+        value = options.get(name)
+        if value is not None:
+            if type(value) not in (int, float) or not 0 <= value < 1e11:
+                raise InvalidOption(f"{name} is in seconds: see docs/protocol.rst.", option=name)
+            deadlines.append(time.monotonic() + value - now)
+    return min(deadlines, default=None)

@@ -146,7 +146,7 @@ class LaneEvents(Events):
     def bind(self, endpoint, resolve=True):
         for one in self._resolve_endpoint(endpoint, resolve):
             self.socket.bind(one)
-            self.endpoints.append(self.socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode())
+            self.endpoints.append(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"))
 
     def close(self):
         """End the ZeroMQ context; waits outside the hub for what is still being sent."""

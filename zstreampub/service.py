@@ -36,7 +36,7 @@ class Service:
     def publish(self, topic, payload, options=None):
         """Store one message durably; returns its offset.
 
-        options: headers, key, id, producer, sequence, deadline.
+        options: headers, key, id, producer, sequence, deadline, deadline_clock.
         """
         return self._publish("publish", topic, payload, options)
 
@@ -44,7 +44,7 @@ class Service:
     def publish_many(self, topic, payloads, options=None):
         """Store a list of messages, all or none; returns [first, next].
 
-        options: headers, keys, ids, producer, sequence, deadline.
+        options: headers, keys, ids, producer, sequence, deadline, deadline_clock.
         """
         return self._publish("publish_many", topic, payloads, options)
 
@@ -52,7 +52,7 @@ class Service:
     def append(self, batches, options=None):
         """Store packed batches, all or none; returns the first offset of each.
 
-        options: producer, sequence, deadline. The format: docs/protocol.rst.
+        options: producer, sequence, deadline, deadline_clock. The format: docs/protocol.rst.
         """
         return self._publish("append", batches, options)
 
@@ -115,12 +115,12 @@ class Service:
 
     @described
     def about(self):
-        """Return version, epoch, bounds of the log, the server's time, heartbeat and limits."""
+        """Return version, epoch, bounds of the log, the server's clock, heartbeat and limits."""
         broker, settings = self._broker, self._broker.settings
         limits = ("heartbeat_s", "keepalive_s", "max_message_bytes", "max_batch_messages", "max_batch_bytes",
                   "queue_messages", "queue_bytes", "policy")
         return {"version": __version__, "epoch": broker.epoch, "first": broker.store.bounds()[0],
-                "next": broker.next, "time": time.time(), **{name: getattr(settings, name) for name in limits}}
+                "next": broker.next, "clock": time.monotonic(), **{name: getattr(settings, name) for name in limits}}
 
     def _publish(self, name, *args):
         append, result = requests.parse_publishing(name, self._broker, args)

@@ -129,7 +129,7 @@ def test_headers_key_and_id_arrive_as_they_were_published(publisher):
 def test_a_payload_that_is_no_msgpack_is_the_error_of_its_own_message(publisher):
     from zstreampub.message import Batch
 
-    batch = Batch._assemble("opaque", [b"\xc0", b"\xc1", b"\x91", b"\x01\x02", b"\x07"], {})
+    batch = Batch.assemble("opaque", [b"\xc0", b"\xc1", b"\x91", b"\x01\x02", b"\x07"], {})
 
     first, = publisher.append([batch.packed])
 

@@ -172,7 +172,7 @@ BROKEN = {
 def test_a_payload_that_is_no_msgpack_value_hurts_only_its_own_message(payloads):
     assume(any(broken for broken, _ in payloads))
     raws = [raw for _, raw in payloads]
-    batch = Batch.check(Batch._assemble("a", raws, {}).packed, LARGE, MANY)
+    batch = Batch.check(Batch.assemble("a", raws, {}).packed, LARGE, MANY)
 
     messages = batch.messages()
     maps = [msgpack.unpackb(item) for item in batch.map_items()]
@@ -190,7 +190,7 @@ def test_a_payload_that_is_no_msgpack_value_hurts_only_its_own_message(payloads)
 @given(st.binary(max_size=60), st.binary(max_size=60))
 def test_metadata_of_a_stranger_is_refused_or_can_be_read(tail, payload):
     assume(tail and payload)
-    good = Batch._assemble("a", [payload], {})
+    good = Batch.assemble("a", [payload], {})
     head = bytearray(good.packed[:HEADER.size])
     body = good.packed[HEADER.size:] + tail
     fields = list(HEADER.unpack(head))

@@ -322,11 +322,11 @@ def test_a_server_that_cannot_tell_its_limits_is_used_with_the_usual_ones(server
 
 
 def test_a_deadline_goes_along_where_the_server_tells_its_time(server):
-    server.limits = {"time": 1_000_000.0}
+    server.limits = {"clock": 1_000_000.0}
     with Client(server.endpoint, timeout_s=DEADLINE_S) as client:
         client.publish("a", 1)
 
-    deadline = server.named("append")[0].args[1]["deadline"]
+    deadline = server.named("append")[0].args[1]["deadline_clock"]
     assert 1_000_000.0 + DEADLINE_S / 2 < deadline < 1_000_000.0 + 2 * DEADLINE_S
 
 

@@ -67,7 +67,7 @@ def test_the_deepest_payload_that_is_taken_can_be_read_from_every_frame():
 
 def test_a_strangers_payload_that_is_too_deep_for_a_frame_is_given_as_its_bytes():
     raw = b"\x91" * 1_010 + b"\x01"
-    batch = Batch.check(Batch._assemble("a", [raw, b"\x02"], {}).packed, 1 << 20, 10)
+    batch = Batch.check(Batch.assemble("a", [raw, b"\x02"], {}).packed, 1 << 20, 10)
 
     broken, good = (msgpack.unpackb(item) for item in batch.map_items())
 
@@ -151,7 +151,7 @@ def test_a_header_that_does_not_fit_its_batch_is_refused(changes):
 
 
 def test_a_payload_of_no_bytes_is_no_message():
-    batch = Batch._assemble("a", [b"", b"\x01"], {})
+    batch = Batch.assemble("a", [b"", b"\x01"], {})
 
     with pytest.raises(InvalidBatch):
         Batch.check(batch.packed, 100, 10)

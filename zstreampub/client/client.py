@@ -168,6 +168,7 @@ class Client:
 
     def _ask_limits(self):
         """Ask what the server takes: on each connection, for it may be another server."""
+        self._publisher.forget_clock()
         if self._limits_call is not None:
             self._channels.forget(self._limits_call)
         self._limits_call = call = Call(self._channels, "about", (), None, retry=False)

@@ -150,7 +150,7 @@ def _pack_run(run, limits, batches):
         stop = start + limits.max_batch_messages
         part = {name: column[start:stop] for name, column in metadata.items()}
         # The values are packed and checked already; Batch.of would do both again.
-        batches.append(Batch._assemble(run[0].topic, values[start:stop], part).packed)
+        batches.append(Batch.assemble(run[0].topic, values[start:stop], part).packed)
     if len(run) == 1:
         run[0].place = (at, 0, len(batches) - 1, len(values) - (len(batches) - 1 - at) * limits.max_batch_messages)
         return

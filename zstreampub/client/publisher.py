@@ -6,7 +6,6 @@ answers with the offsets it has. Nothing here waits; whoever publishes waits for
 """
 
 import os
-import time
 from collections import deque
 from time import monotonic
 
@@ -46,12 +45,15 @@ class Publisher:
         self._loop = gevent.get_hub().loop
         channels.on_ready = self._schedule
 
+    def forget_clock(self):
+        """Take note that the next connection may lead to another server."""
+        self._clock_ahead_s = None
+
     def learn_limits(self, about):
-        """Take over what the server says it accepts, and its clock if it tells the time."""
+        """Take over what the server says it accepts, and its clock if it tells it."""
         self.limits = Limits(about)
-        now = about.get("time") if isinstance(about, dict) else None
-        if type(now) is float:
-            self._clock_ahead_s = now - time.time()
+        clock = about.get("clock") if isinstance(about, dict) else None
+        self._clock_ahead_s = clock - monotonic() if type(clock) is float else None
         self._schedule()
 
     def check(self, entry):
@@ -164,7 +166,7 @@ class Publisher:
         options = {"producer": self._name, "sequence": self._sequence}
         latest = max(entry.patience.deadline for entry in entries)
         if self._clock_ahead_s is not None and latest < 1e9:
-            options["deadline"] = time.time() + self._clock_ahead_s + latest - monotonic()
+            options["deadline_clock"] = max(latest + self._clock_ahead_s, 0.0)
         request = Append(self._channels, self, entries, join(entries, self.limits), options)
         self._under_way[request] = None
         self.requests += 1
@@ -204,7 +206,12 @@ class Append(Call):
         self.entries = entries
         self.size = sum(map(len, batches))
         self._batch_count = len(batches)
+        self._options = options
         self._publisher = publisher
+
+    def on_lost(self, why):
+        self._options.pop("deadline_clock", None)       # by the clock of a server that is gone
+        return super().on_lost(why)
 
     def settle(self, firsts, error):
         """Tell every caller; or, where the refusal may be one message's fault, try each alone."""
