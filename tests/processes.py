@@ -98,6 +98,10 @@ class Child:
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("RssAnon:")[2].split()[0]) * 1024
 
+    def peak_rss(self):
+        """Return the most resident memory that it ever had, in bytes."""
+        return int(Path(f"/proc/{self.pid}/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+
     def fds(self):
         """Return the number of open file descriptors."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))

@@ -13,10 +13,12 @@ OK, ERR, STREAM, STREAM_DONE = "OK", "ERR", "STREAM", "STREAM_DONE"
 HEARTBEAT, MORE = "_zpc_hb", "_zpc_more"
 
 MAX_ELEMENTS = 1 << 17      # of one array or map: msgpack sets the room aside before it has seen the elements
+MAX_CONTAINERS = 1 << 20    # lists, maps and ext values of one frame: one byte on the wire, 70 and more in memory
 MAX_ID_BYTES = 128
 
 pack = msgpack.Packer(use_bin_type=True).pack
 
+_LARGE_BYTES = 256 * 1024   # a smaller frame cannot have enough containers to do harm
 _LIMITS = dict(max_array_len=MAX_ELEMENTS, max_map_len=MAX_ELEMENTS)
 _NAMES = {name: pack(name) for name in (OK, ERR, STREAM, STREAM_DONE, HEARTBEAT, MORE)}
 _ANSWER_HEAD = b"\x93\x83" + pack("v") + b"\x03" + pack("message_id")
@@ -31,7 +33,7 @@ def unpack_event(blob):
     waits for an answer, or None where the frame does not say.
     """
     try:
-        event = msgpack.unpackb(blob, **_LIMITS)
+        event = msgpack.unpackb(blob, **_LIMITS) if len(blob) <= _LARGE_BYTES else _unpack_large(blob)
     except Exception as error:      # msgpack raises ten kinds
         raise _refuse(blob, error) from error
     if type(event) is not list or len(event) != 3:
@@ -83,6 +85,20 @@ def credit(args):
 
 def _is_id(value):
     return isinstance(value, (bytes, str)) and 0 < len(value) <= MAX_ID_BYTES
+
+
+def _unpack_large(blob):
+    """Unpack *blob*, but stop before what stands in a few megabytes fills the memory and holds the hub for seconds."""
+    count = 0
+
+    def counted(value, *ext_data):
+        nonlocal count
+        count += 1
+        if count > MAX_CONTAINERS:
+            raise ValueError(f"there are more than {MAX_CONTAINERS} lists and maps")
+        return msgpack.ExtType(value, *ext_data) if ext_data else value
+
+    return msgpack.unpackb(blob, list_hook=counted, object_hook=counted, ext_hook=counted, **_LIMITS)
 
 
 def _refuse(blob, error):

@@ -376,6 +376,24 @@ def test_a_thousand_kinds_of_garbage_harm_nobody(attacked):
         peer.sync()
 
 
+@pytest.mark.parametrize("element", [b"\x90", b"\x80", b"\xd4\x05x"], ids=["lists", "maps", "ext values"])
+def test_a_frame_that_unpacks_to_millions_of_things_costs_little(tmp_path, element):
+    with ServerProcess(tmp_path, store="memory:", heartbeat_s=0.5) as server, client(server, heartbeat=0.5) as other:
+        stream = other.subscribe("watch")
+        next(stream)
+        many = b"\xdd" + struct.pack(">I", 40_000) + element * 40_000
+        with RawPeer(server.endpoint) as peer:
+            for method in ("publish", "publish_many"):
+
+                peer.send(_head(method) + b"\x92\xa1a" + b"\xdc" + struct.pack(">H", 120) + many * 120)
+
+                name, args = peer.answer_to(ID)
+                assert (name, args[0]) == ("ERR", "InvalidPayload")
+                assert server.peak_rss() < 400 << 20
+        other.publish("watch", "still here")
+        assert next(item for item in stream if "payload" in item)["payload"] == "still here"
+
+
 def test_two_requests_with_one_message_id_end_in_one_answer(attacked):
     with RawPeer(attacked.endpoint) as peer:
         first = peer.open_stream("twice.>")
