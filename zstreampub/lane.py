@@ -136,7 +136,7 @@ class Lane:
             if self._hooks.wanted:
                 stream.on_end = self._hooks.before(stream.peer, header, "subscribe", args)
             subscription = self._broker.subscribe(**arguments)
-        except Exception as error:      # whatever it is, the caller hears of it
+        except BaseException as error:      # also a hook's SystemExit, which would end the process
             stream.fail(error if self._is_callers(error) else self._broker.report(error))
             return
         if stream.peer.channels.get(stream.id) is not stream:

@@ -71,7 +71,7 @@ def answer(channel_id, message_id, name, packed_args):
 
 def error_args(name, message):
     """Return the packed args of an ERR event. The third is the traceback: it never crosses the wire."""
-    return pack((name, message, None))
+    return pack((name, message.encode("utf-8", "backslashreplace").decode(), None))
 
 
 def credit(args):
