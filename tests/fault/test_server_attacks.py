@@ -7,6 +7,7 @@ the server has kept nothing of it.
 import os
 import random
 import resource
+import socket
 import struct
 import uuid
 
@@ -568,3 +569,30 @@ def test_the_log_of_many_bad_frames_is_short(attacked):
 def _subscriptions(server, pattern):
     with client(server) as asking:
         return [one for one in asking.subscriptions() if one["patterns"] == [pattern]]
+
+
+ZMTP_GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+
+BYTES_ON_THE_SOCKET = {
+    "nothing": b"", "random bytes": _random_bytes(5, 5_000), "HTTP": b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "half a greeting": ZMTP_GREETING[:20], "a greeting and nothing": ZMTP_GREETING,
+    "a greeting and random bytes": ZMTP_GREETING + _random_bytes(6, 5_000),
+    "a greeting and a frame of 2**63 bytes": ZMTP_GREETING + b"\x02" + b"\x7f" + b"\xff" * 7,
+    "a command of 2**63 bytes": ZMTP_GREETING + b"\x06" + b"\x7f" + b"\xff" * 7,
+    "a greeting of the oldest version": b"\x01\x00",
+}
+
+
+@pytest.mark.parametrize("sent", BYTES_ON_THE_SOCKET.values(), ids=BYTES_ON_THE_SOCKET.keys())
+def test_bytes_that_are_no_zeromq_harm_nobody(attacked, sent):
+    host, _, port = attacked.endpoint.removeprefix("tcp://").rpartition(":")
+    sockets = [socket.create_connection((host, int(port))) for _ in range(20)]
+
+    for one in sockets:
+        one.sendall(sent)
+
+    with client(attacked) as other:
+        for _ in range(20):
+            assert other.about()["next"] > 0
+    for one in sockets:
+        one.close()
