@@ -14,7 +14,7 @@ from .payloads import BATCH, CYCLE, Sink, cycle, payload
 
 TOPIC = "bench.mark"
 _IN_FLIGHT = 8      # batches
-_LATE_S = 240
+_LATE_S = 60
 
 
 def publish_batches(link, endpoint, source, batches):

@@ -135,8 +135,9 @@ def _open(link, subscriptions):
 
 def _until(done, subscriptions, seconds, must=True):
     """Wait for *done*; raise if a subscription ended, or (*must*) if it takes too long."""
-    if not done.wait(seconds + (_LATE_S if must else 0)) and must:
-        raise RuntimeError("not everything came in time")
+    complete = done.wait(seconds + (_LATE_S if must else 0))
     for one in subscriptions:
         if one.ended.ready():
             raise RuntimeError(f"a subscription ended: {one.ended.get()}")
+    if must and not complete:
+        raise RuntimeError("not everything came in time")

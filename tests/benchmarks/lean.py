@@ -93,6 +93,12 @@ class LeanSubscription:
             gevent.spawn_later(self._pause_s, self._take_later)
 
     def _take(self, item):
+        try:
+            self._take_item(item)
+        except Exception as error:      # a message that is not the next one: the drain must not die of it
+            self.ended.set(f"{type(error).__name__}: {error}")
+
+    def _take_item(self, item):
         number = item["n"] if type(item) is dict else item[0]
         if number != self._number:
             self.ended.set(f"item {number} came where {self._number} belongs")
