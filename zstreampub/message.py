@@ -26,6 +26,7 @@ freeze a file of the old version under ``tests/data``, and describe it in docs/p
 """
 
 import struct
+from itertools import accumulate
 from zlib import crc32
 
 import msgpack
@@ -227,11 +228,10 @@ class Batch:
     def payloads(self):
         """The decoded payloads, a list; an :class:`Undecodable` where a value is broken."""
         columns = _Columns(self.packed)
-        joined = b"".join((b"\xdd", self.count.to_bytes(4, "big"), columns.payloads))
-        try:
-            return msgpack.unpackb(joined)
-        except Exception:       # msgpack raises ten kinds; the slow way finds the one bad payload
+        values = _unpack_column(columns.payloads, columns.lengths(self.count))
+        if values is None:      # the slow way finds the one bad payload
             return [unpack_payload(raw) for raw in columns.raw_payloads(self.count)]
+        return values
 
     @property
     def raw_payloads(self):
@@ -365,6 +365,20 @@ def pack_payloads(values):
         except Exception:       # the long way below says which value and why
             pass
     return [pack_payload(value) for value in values]
+
+
+def _unpack_column(column, lengths):
+    """Return the values of *column*, or None unless each has exactly its length: a broken one may eat of the next."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(column))
+    unpacker.feed(column)
+    values, ends = [], []
+    try:
+        for value in unpacker:
+            values.append(value)
+            ends.append(unpacker.tell())
+    except Exception:       # msgpack raises ten kinds
+        return None
+    return values if ends == list(accumulate(lengths)) else None
 
 
 def unpack_payload(raw):

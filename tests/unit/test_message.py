@@ -169,6 +169,15 @@ def test_the_map_form_is_made_once():
     assert batch.map_items() is batch.map_items()
 
 
+def test_a_payload_cut_short_does_not_eat_of_the_next():
+    cut = msgpack.packb([0.0])[:-1]     # with one byte more, the next payload's first, it would be a value
+
+    first, second = Batch.assemble("a", [cut, msgpack.packb([None])], {}).payloads
+
+    assert isinstance(first, Undecodable)
+    assert second == [None]
+
+
 def test_a_message_says_what_it_is():
     message = Message("a", 5, 1.5, {"x": 1}, key=b"k")
 
