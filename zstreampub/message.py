@@ -26,6 +26,7 @@ freeze a file of the old version under ``tests/data``, and describe it in docs/p
 """
 
 import struct
+from bisect import bisect_right
 from itertools import accumulate
 from zlib import crc32
 
@@ -263,6 +264,24 @@ class Batch:
         metadata = {name: column[start:stop] for name, column in self.metadata.items()}
         return self.assemble(self.topic, values, metadata, self.first + start, self.time_us)
 
+    def singles(self, places):
+        """Return the messages at *places*, each as a batch of its own."""
+        raws, columns = self.raw_payloads, self.metadata
+        return [self.assemble(self.topic, [raws[at]], {name: [column[at]] for name, column in columns.items()},
+                              self.first + at, self.time_us) for at in places]
+
+    def count_within(self, room, most, at_end=False):
+        """Return how many messages at its start (or *at_end*), at most *most*, make a batch of *room* bytes or less."""
+        columns = _Columns(self.packed)
+        count = columns.count_within(room, self.count, min(most, self.count), at_end)
+        if columns.flags & HAS_METADATA:        # it was taken to be spread evenly
+            while count and self._end_of(count, at_end).size > room:
+                count //= 2
+        return count
+
+    def _end_of(self, count, at_end):
+        return self.slice(self.count - count, self.count) if at_end else self.slice(0, count)
+
     def map_items(self):
         """Return each message as the packed map that a stock client gets (made once, then kept)."""
         if self._map_items is None:
@@ -321,6 +340,18 @@ class _Columns:
         if not self.flags & HAS_METADATA:
             return {}
         return msgpack.unpackb(self.packed[self.metadata_at:])
+
+    def count_within(self, room, count, most, at_end):
+        """What :meth:`Batch.count_within` promises of a batch of *count* messages, if it has no metadata."""
+        room -= self.lengths_at
+        if room <= 0:
+            return 0
+        share = -(-(len(self.packed) - self.metadata_at) // count)
+        if not self.flags & HAS_LENGTHS:
+            return min(most, room // (self.payload_bytes // count + share))
+        lengths = self.lengths(count)
+        lengths = lengths[:-most - 1:-1] if at_end else lengths[:most]
+        return bisect_right(list(accumulate(length + 4 + share for length in lengths)), room)
 
     def check_sizes(self, count, max_message_bytes):
         if self.flags & HAS_LENGTHS:

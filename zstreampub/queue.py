@@ -45,9 +45,7 @@ class BoundedQueue:
         """
         if self._kept:
             return 0
-        count = min(batch.count, self.max_messages - self.messages)
-        while count > 0 and batch.slice(0, count).size > self.max_bytes - self.bytes:
-            count //= 2
+        count = batch.count_within(self.max_bytes - self.bytes, max(self.max_messages - self.messages, 0))
         return max(count, 0 if self.messages else 1)
 
     def put_if_room(self, batch):
@@ -126,9 +124,8 @@ class BoundedQueue:
 
     def _room_for_end_of(self, batch):
         """Return how many messages at the end of *batch*, which was just taken, may stay: not all."""
-        count = min(batch.count - 1, self.max_messages - self.messages)
-        while count > 0 and batch.slice(batch.count - count, batch.count).size > self.max_bytes - self.bytes:
-            count //= 2
+        most = max(min(batch.count - 1, self.max_messages - self.messages), 0)
+        count = batch.count_within(self.max_bytes - self.bytes, most, at_end=True)
         return max(count, 0 if self.messages else 1)
 
     def _start_conflating(self, batch, why):
@@ -184,14 +181,13 @@ class _Kept:
         """Add *batch*; return ``(added, gone)``: the messages of it that stay, and the older ones that went."""
         keys = batch.metadata.get("key") or (None,) * batch.count
         last = {key: at for at, key in enumerate(keys)}
-        added, gone = [], []
-        for key, at in sorted(last.items(), key=lambda pair: pair[1]):
-            one = batch.slice(at, at + 1)
+        last = sorted(last.items(), key=lambda pair: pair[1])
+        added, gone = batch.singles([at for _, at in last]), []
+        for (key, at), one in zip(last, added):
             old = self._newest.pop((batch.topic, key), None)
             if old is not None:
                 gone.append(old[1])
             self._newest[batch.topic, key] = self._numbered + at, one
-            added.append(one)
         self._numbered += batch.count
         return added, gone
 

@@ -68,7 +68,6 @@ class PatternSet:
 
     def __init__(self, patterns):
         self.patterns = tuple(check_pattern(p) for p in patterns)
-        self.everything = ">" in self.patterns
         self.topics = self.patterns if all(map(is_plain, self.patterns)) else None
         self._answers = {}
 

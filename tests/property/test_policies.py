@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.hand_store import Stage
 from zstreampub import broker as broker_module
+from zstreampub import message as message_module
 from zstreampub.errors import SlowConsumer
 from zstreampub.topics import matches
 
@@ -135,4 +136,25 @@ def test_whoever_stops_at_any_time_and_resumes_at_the_position_misses_nothing(po
     for offset, _, _ in stage.log:
         assert offset >= position or offset in seen | gone
     assert again.items == [message for message in stage.log if message[0] >= position]
+    stage.close()
+
+
+@pytest.mark.parametrize("policy", ["drop", "drop_oldest", "conflate"])
+def test_a_full_queue_opens_a_batch_a_few_times_however_many_messages_and_keys_it_has(policy, monkeypatch):
+    opened = Counter()
+    column_type = message_module._Columns
+    raw_payloads = column_type.raw_payloads
+
+    def counted(self, count):
+        opened["batches"] += 1
+        return raw_payloads(self, count)
+
+    monkeypatch.setattr(column_type, "raw_payloads", counted)
+    stage, _ = open_stage(policy, 1000, 64 << 10, "a")
+
+    for _ in range(3):
+        stage.publish(("a", [bytes(100 + at % 7) for at in range(700)], [str(at) for at in range(700)]))
+    stage.store.settle()
+
+    assert opened["batches"] <= 30
     stage.close()

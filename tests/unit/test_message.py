@@ -186,3 +186,36 @@ def test_a_message_says_what_it_is():
     assert message != Message("a", 5, 1.5, {"x": 1})
     assert message.as_map() == {"topic": "a", "offset": 5, "time": 1.5, "payload": {"x": 1}, "key": b"k"}
     assert "3 bytes" in repr(Undecodable(b"abc", "why"))
+
+
+@pytest.mark.parametrize("keys", [None, ["k" * at for at in range(1, 31)]], ids=["no keys", "keys"])
+@pytest.mark.parametrize("sizes", [[20] * 30, list(range(30)), [*range(29), 900]], ids=["even", "rising", "a long end"])
+@pytest.mark.parametrize("at_end", [False, True], ids=["start", "end"])
+def test_the_messages_that_fit_a_room_are_counted_and_never_too_many(keys, sizes, at_end):
+    batch = Batch.of("a", [bytes(size) for size in sizes], keys)
+
+    for room in (*range(0, batch.size, 7), batch.size):
+        count = batch.count_within(room, 25, at_end)
+        assert 0 <= count <= 25
+        if count:
+            part = batch.slice(30 - count, 30) if at_end else batch.slice(0, count)
+            assert part.size <= room
+    assert batch.count_within(batch.size, 30, at_end) >= (30 if keys is None else 15)
+
+
+def test_without_metadata_no_message_more_would_have_fitted():
+    batch = Batch.of("a", [bytes(size) for size in range(30)])
+
+    for room in range(batch.size):
+        count = batch.count_within(room, 30)
+        assert batch.slice(0, count + 1).size > room - 4 * (count + 1)      # but for the lengths column, if all are alike
+
+
+def test_messages_that_are_taken_out_singly_stay_what_they_are():
+    batch = Batch.of("a", [1, "two", None], [None, "k", "k"], headers=[{"h": 1}, None, None])
+    batch.seal(7, 1_000_000)
+
+    singles = batch.singles([0, 2])
+
+    assert [one.packed for one in singles] == [batch.slice(0, 1).packed, batch.slice(2, 3).packed]
+    assert [(one.first, one.next, one.time) for one in singles] == [(7, 8, 1.0), (9, 10, 1.0)]

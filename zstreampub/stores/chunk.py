@@ -39,7 +39,7 @@ class ChunkBuilder:
         high = min(batch.count, self._stop - batch.first, low + self._messages)
         cut = batch.slice(low, high)
         if cut.size > self._bytes:
-            cut = _shrink(cut, self._max_bytes)
+            cut = cut.slice(0, max(1, cut.count_within(self._max_bytes, cut.count)))
         self.batches.append(cut)
         self.next = cut.next
         self._messages -= cut.count
@@ -52,11 +52,3 @@ class ChunkBuilder:
 
     def chunk(self, gap, trims):
         return Chunk(self.batches, self.next, gap, trims)
-
-
-def _shrink(batch, max_bytes):
-    """Return the head of *batch* that has at most *max_bytes*, but one message at least."""
-    cut = batch
-    while cut.size > max_bytes and cut.count > 1:
-        cut = batch.slice(0, max(1, min(cut.count // 2, cut.count * max_bytes // cut.size)))
-    return cut
