@@ -36,7 +36,7 @@ def main():
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if options["clock"]:
         _set_clock(options["clock"])
-    served.Service = _find(options["service"]) if options["service"] else Watched
+    setattr(served, "Service", _find(options["service"]) if options["service"] else Watched)    # noqa: B010
     settings = dict(options["settings"])
     if "retention" in settings:
         settings["retention"] = tuple(Retention(**rule) for rule in settings["retention"])

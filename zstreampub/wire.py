@@ -19,6 +19,7 @@ MAX_ID_BYTES = 128
 pack = msgpack.Packer(use_bin_type=True).pack
 
 _LARGE_BYTES = 256 * 1024   # a smaller frame cannot have enough containers to do harm
+_EXT_COST = 8               # an ext value takes as long to make as so many lists
 _LIMITS = dict(max_array_len=MAX_ELEMENTS, max_map_len=MAX_ELEMENTS)
 _NAMES = {name: pack(name) for name in (OK, ERR, STREAM, STREAM_DONE, HEARTBEAT, MORE)}
 _ANSWER_HEAD = b"\x93\x83" + pack("v") + b"\x03" + pack("message_id")
@@ -93,9 +94,9 @@ def _unpack_large(blob):
 
     def counted(value, *ext_data):
         nonlocal count
-        count += 1
+        count += _EXT_COST if ext_data else 1
         if count > MAX_CONTAINERS:
-            raise ValueError(f"there are more than {MAX_CONTAINERS} lists and maps")
+            raise ValueError(f"there are more than {MAX_CONTAINERS} lists, maps and ext values")
         return msgpack.ExtType(value, *ext_data) if ext_data else value
 
     return msgpack.unpackb(blob, list_hook=counted, object_hook=counted, ext_hook=counted, **_LIMITS)

@@ -16,7 +16,7 @@ import pytest
 
 from tests.processes import ServerProcess, client, wait_until
 from tests.raw_peer import RawPeer
-from zstreampub.service import Service
+from tests.serving import Watched
 
 ID = b"0123456789abcdef"
 KEPT_BYTES = 48 << 20       # how much one attack may leave behind in the allocator
@@ -26,7 +26,7 @@ FOUR_BILLION = struct.pack(">BBHIQQIII", 1, 0, 1, 0xFFFFFFFF, 0, 0, 0, 0, 0) + b
 pack = msgpack.packb
 
 
-class Exits(Service):
+class Exits(Watched):
     """A service with methods that try to take the server along."""
 
     def exits(self):
@@ -54,9 +54,6 @@ class Exits(Service):
     def answers_what_vanishes(self):
         return {1: "an integer key"}
 
-    def census(self):
-        from tests.serving import Watched
-        return Watched.census(self)
 
 
 @pytest.fixture(scope="module")
@@ -379,7 +376,7 @@ def test_a_thousand_kinds_of_garbage_harm_nobody(attacked):
 
 @pytest.mark.parametrize("element", [b"\x90", b"\x80", b"\xd4\x05x"], ids=["lists", "maps", "ext values"])
 def test_a_frame_that_unpacks_to_millions_of_things_costs_little(tmp_path, element):
-    with ServerProcess(tmp_path, store="memory:", heartbeat_s=0.5) as server, client(server, heartbeat=0.5) as other:
+    with ServerProcess(tmp_path, store="memory:", heartbeat_s=1) as server, client(server, heartbeat=1) as other:
         stream = other.subscribe("watch")
         next(stream)
         many = b"\xdd" + struct.pack(">I", 40_000) + element * 40_000

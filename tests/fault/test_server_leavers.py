@@ -9,13 +9,13 @@ import zerorpc
 
 from tests.processes import Child, ServerProcess, client, messages, wait_until
 from tests.raw_peer import RawPeer
-from zstreampub.service import Service
+from tests.serving import Watched
 
 BEAT_S = 0.5
 SOON_S = 10         # a deadline, many times what it takes
 
 
-class Ticking(Service):
+class Ticking(Watched):
     """A service with a stream of its own that never ends."""
 
     @zerorpc.stream
@@ -29,9 +29,6 @@ class Ticking(Service):
         gevent.sleep(1_000)
         yield "never"
 
-    def census(self):
-        from tests.serving import Watched
-        return Watched.census(self)
 
 
 @pytest.fixture
