@@ -44,6 +44,7 @@ MAX_KEY_BYTES = 255
 MAX_HEADERS = 64
 
 _MICRO = 1_000_000
+_BIN_8 = 0xc4       # msgpack: bytes, up to 255 of them
 _SIMPLE = frozenset((bytes, str, int, float, bool, type(None)))
 _ENVELOPE = b"\x91" * 32    # a payload travels inside lists and maps; a reader refuses the frame if it is too deep then
 _pack = msgpack.Packer(use_bin_type=True).pack
@@ -400,10 +401,14 @@ def pack_payloads(values):
 
 def _unpack_column(column, lengths):
     """Return the values of *column*, or None unless each has exactly its length: a broken one may eat of the next."""
-    unpacker = msgpack.Unpacker(max_buffer_size=len(column))
-    unpacker.feed(column)
-    values, ends = [], []
     try:
+        if column[0] == _BIN_8 and lengths.count(lengths[0]) == len(lengths):
+            values = msgpack.unpackb(b"".join((b"\xdd", len(lengths).to_bytes(4, "big"), column)))
+            # No shorter way to write bytes of that size: if all are, each begins where it should.
+            if set(map(type, values)) == {bytes} and set(map(len, values)) == {lengths[0] - 2}:
+                return values
+        values, ends, unpacker = [], [], msgpack.Unpacker(max_buffer_size=len(column))
+        unpacker.feed(column)
         for value in unpacker:
             values.append(value)
             ends.append(unpacker.tell())
