@@ -93,6 +93,7 @@ class Stage:
         self.store = HandStore(self.settings)
         self.broker = Broker(self.store, self.settings)
         self.appends = []
+        self._published = {}
         self.replies = []
         self.readers = []
 
@@ -101,6 +102,7 @@ class Stage:
         append = Append([Batch.of(topic, payloads, keys) for topic, payloads, keys in batches])
         append.reply = self.replies.append
         self.appends.append(append)
+        self._published[append] = append.batches
         self.broker.append(append)
 
     def subscribe(self, *args, **options):
@@ -113,7 +115,7 @@ class Stage:
     @property
     def batches(self):
         """All batches that were committed, in order, also those trimmed since."""
-        return [batch for append in self.appends if append.firsts for batch in append.batches]
+        return [batch for append in self.appends if append.firsts for batch in self._published[append]]
 
     @property
     def log(self):

@@ -38,6 +38,7 @@ from .topics import PatternSet, PatternTree, check_topic
 logger = logging.getLogger(__name__)
 
 _TAIL_BYTES = 4 << 20       # of the newest batches, kept for readers that are only just behind
+_TAIL_MESSAGES = 1 << 16    # of these; small ones weigh a hundred times their bytes once maps were made of them
 _ROUTES = 8192              # topics whose subscriptions are remembered
 
 
@@ -66,7 +67,7 @@ class Broker:
         self._bounded = {}
         self._tail = deque()
         self._tail_first = self.next
-        self._tail_bytes = 0
+        self._tail_bytes = self._tail_messages = 0
         self._idle = Event()
         self._idle.set()
         store.follow(self._deliver, self._fail)
@@ -182,6 +183,7 @@ class Broker:
             self._answer(append)
 
     def _hold(self, append, holders):
+        append.forget_bytes()       # a held answer must cost no more than an answer
         waiting = len(holders)
 
         def release():
@@ -222,9 +224,11 @@ class Broker:
         tail = self._tail
         tail.append(batch)
         self._tail_bytes += batch.size
-        while self._tail_bytes > _TAIL_BYTES:
+        self._tail_messages += batch.count
+        while self._tail_bytes > _TAIL_BYTES or self._tail_messages > _TAIL_MESSAGES:
             old = tail.popleft()
             self._tail_bytes -= old.size
+            self._tail_messages -= old.count
             self._tail_first = old.next
 
     def tail_from(self, cursor):

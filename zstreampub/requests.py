@@ -60,7 +60,7 @@ def publish_result(append):
 
 def publish_many_result(append):
     """Return what ``publish_many`` answers: ``[first, next]``."""
-    return [append.firsts[0], append.firsts[0] + append.batches[0].count]
+    return [append.firsts[0], append.firsts[0] + append.count]
 
 
 def append_result(append):

@@ -34,7 +34,7 @@ class Append:
     (the first offset of each batch; then the batches are sealed) or ``error``.
     """
 
-    __slots__ = ("batches", "producer", "sequence", "deadline", "reply", "size",
+    __slots__ = ("batches", "producer", "sequence", "deadline", "reply", "size", "count",
                  "firsts", "error", "duplicate")
 
     def __init__(self, batches, reply=None, producer=None, sequence=None, deadline=None):
@@ -44,9 +44,14 @@ class Append:
         self.sequence = sequence
         self.deadline = deadline
         self.size = sum(batch.size for batch in batches)
+        self.count = sum(batch.count for batch in batches)
         self.firsts = None
         self.error = None
         self.duplicate = False
+
+    def forget_bytes(self):
+        """Let go of the batches; the outcome, ``size`` and ``count`` stay."""
+        self.batches = ()
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,8 @@ class Subscription:
 
     def hold(self, offset, release):
         """Call *release* once the queue has taken everything below *offset*, or the subscription has ended."""
-        if self._closed:
-            release()
+        if self._closed or self.cursor >= min(offset, self.until):
+            release()       # a reader that takes in its own `on_ready` may have been quicker
             return
         self._holds.append((min(offset, self.until), monotonic() + self.block_timeout_s, release))
         if self._hold_timer is None:
