@@ -67,6 +67,7 @@ class Broker:
         self._bounded = {}
         self._tail = deque()
         self._tail_first = self.next
+        self._trims, self._trims_next = store.trim_mark(), (store.trim_mark(), self.next)
         self._tail_bytes = self._tail_messages = 0
         self._idle = Event()
         self._idle.set()
@@ -159,6 +160,7 @@ class Broker:
                     self._answer(append)
                 else:
                     self._fan_out(append)
+            self._trims_of_delivered()
             for subscription in tuple(self._bounded.values()):
                 subscription.reach(self.next)
         except Exception as error:      # a bug of ours: nothing may be delivered out of order after it
@@ -322,7 +324,7 @@ class Broker:
         """Return the arguments of Subscription that say where it begins."""
         if start == "new":
             return dict(cursor=self.next, live=True)
-        trims = self.store.trim_mark()
+        trims = self._trims_of_delivered()
         if start == "earliest":
             return dict(cursor=self.store.bounds()[0], trims=trims)
         if start == "last":
@@ -345,6 +347,21 @@ class Broker:
             raise OffsetOutOfRange(f"Offset {offset} is not in this log, which goes to {self.next}. "
                                    "Was it made anew? Pass the epoch along to be sure.", next=self.next)
         return dict(cursor=offset)
+
+    def _trims_of_delivered(self):
+        """Return a recent trim mark; whatever was trimmed up to then had been delivered.
+
+        A store may trim what it has only just appended. Who starts before that is delivered must
+        be told of it, so such trims do not count as made before the start.
+        """
+        trims, end = self._trims_next
+        if end <= self.next:
+            self._trims = trims
+            # In this order: trims up to the mark are of messages below the end.
+            self._trims_next = self.store.trim_mark(), self.store.bounds()[1]
+            if self._trims_next[1] <= self.next:
+                self._trims = self._trims_next[0]
+        return self._trims
 
     def _find_until(self, until):
         if until is None:
