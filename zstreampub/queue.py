@@ -26,10 +26,9 @@ class BoundedQueue:
     def __bool__(self):
         return bool(self._items or self._kept)
 
-    @property
-    def has_room(self):
-        """Whether it is at most half full: the time to read more from the log."""
-        return self.messages * 2 <= self.max_messages and self.bytes * 2 <= self.max_bytes
+    def is_low(self, bytes_ahead):
+        """Whether it is at most half full, and of at most half of *bytes_ahead*: the time to read more from the log."""
+        return self.messages * 2 <= self.max_messages and self.bytes * 2 <= min(self.max_bytes, bytes_ahead)
 
     @property
     def first(self):

@@ -19,7 +19,7 @@ from .errors import RequestTimeout, SlowConsumer, StoreError
 from .queue import BoundedQueue
 from .store import Gap
 
-_CHUNK_BYTES = 1 << 20      # one read from the log, unless the queue is smaller
+_AHEAD_BYTES = 512 << 10   # read ahead of a reader: unlike live batches, what is read is nobody else's too
 _ENDLESS = 1 << 62
 
 
@@ -262,10 +262,10 @@ class Subscription:
         """Bring more into the queue, from memory if the broker still has it, else from the log."""
         while self._backlog and self.queue.room_for(self._backlog[0]):
             self.queue.put(self._backlog.popleft())
-        if self._reading or self._closed or self._backlog or not self.queue.has_room:
+        if self._reading or self._closed or self._backlog or not self.queue.is_low(_AHEAD_BYTES):
             return
         self._join_tail()
-        if not self.live and self.queue.has_room and self.cursor < self.until:
+        if not self.live and self.queue.is_low(_AHEAD_BYTES) and self.cursor < self.until:
             self._reading = True
             gevent.spawn(self._read)
 
@@ -307,7 +307,7 @@ class Subscription:
         try:
             chunk = self._broker.store.read(
                 start, self.wanted, self.until, max(queue.max_messages - queue.messages, 1),
-                max(min(queue.max_bytes - queue.bytes, _CHUNK_BYTES), 1), self._trims)
+                max(min(queue.max_bytes, _AHEAD_BYTES) - queue.bytes, 1), self._trims)
         except StoreError as error:
             self.end(error)
             return
