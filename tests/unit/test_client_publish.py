@@ -5,7 +5,7 @@ import pytest
 
 from tests.unit.client_fake_server import DEADLINE_S, FakeServer, append_of, outcome, spawned, turn
 from zstreampub.client import Client
-from zstreampub.client.publisher import PIPELINE
+from zstreampub.client.publisher import PIPELINE, SEQUENCES
 from zstreampub.errors import (
     BatchTooLarge,
     ConnectionLost,
@@ -137,6 +137,23 @@ def test_answers_may_come_in_another_order_than_the_requests(server, client):
         server.named("append")[at].ok([100 + at])
 
     assert [outcome(task) for task in tasks] == [100, 101, 102]
+
+
+def test_a_request_without_an_answer_stays_among_the_sequences_that_the_server_remembers(server, client):
+    held = []
+    server.on["append"] = lambda request: server.do_append(request) if held else held.append(request)
+    first = gevent.spawn(client.publish, "slow", 0)
+    server.wait_for("append", 1)
+    for _ in range(SEQUENCES - 1):
+        client.publish("quick", 0)
+
+    late = gevent.spawn(client.publish, "quick", 0)
+    turn()
+
+    assert sequences(server) == list(range(1, SEQUENCES + 1))
+    server.do_append(held[0])
+    assert outcome(first) is not None and outcome(late) is not None
+    assert sequences(server)[-1] == SEQUENCES + 1
 
 
 def test_unanswered_requests_are_sent_again_in_order_with_their_sequence_after_a_lost_connection(server, client):

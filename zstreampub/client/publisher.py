@@ -23,7 +23,8 @@ from ..errors import (
 from .calls import Call
 from .entries import BATCH_OVERHEAD, FRAME_BYTES, MAX_BATCHES, Limits, join
 
-PIPELINE = 32       # requests without an answer; the server remembers the last 64 sequences
+PIPELINE = 32       # requests without an answer
+SEQUENCES = 64      # that the server remembers: a request may be sent again while it is one of the last so many
 
 _FOR_ALL = (DeadlineExceeded, SequenceTooOld)       # refusals that are not about one of the messages
 
@@ -132,7 +133,7 @@ class Publisher:
     def _send(self):
         self._scheduled = False
         sent = 0
-        while len(self._under_way) < PIPELINE and self._channels.can_send:
+        while self._may_request and self._channels.can_send:
             if sent >= FRAME_BYTES:
                 self._schedule()        # packing more now would hold up everybody else
                 return
@@ -142,6 +143,13 @@ class Publisher:
                 sent += self._request(entries)
             elif not self._again and not self._waiting:
                 return
+
+    @property
+    def _may_request(self):
+        """Whether there may be one more request; one whose answer is long in coming must not fall too far behind."""
+        oldest = next(iter(self._under_way), None)
+        return oldest is None or (len(self._under_way) < PIPELINE
+                                  and self._sequence - oldest.sequence < SEQUENCES - 1)
 
     def _take(self):
         """Return the entries of the next request, the oldest first."""
@@ -204,6 +212,7 @@ class Append(Call):
     def __init__(self, channels, publisher, entries, batches, options):
         super().__init__(channels, "append", (batches, options), None, retry=True)
         self.entries = entries
+        self.sequence = options["sequence"]
         self.size = sum(map(len, batches))
         self._batch_count = len(batches)
         self._options = options
