@@ -71,7 +71,8 @@ class Subscription:
         hold up the others. What a full queue does is the policy's business.
         """
         if not self.live:
-            return self.policy.holds_publisher and self._joined and self.cursor < min(batch.next, self.until)
+            return (self.policy.holds_publisher and self._joined
+                    and self.cursor < batch.next and batch.first < self.until and not self.ended)
         if batch.first < self.cursor or batch.next > self.until:
             batch = self._cut(batch)
             if batch is None:
