@@ -147,7 +147,12 @@ class Lane:
 
     def _is_deaf(self, peer):
         """Whether *peer* asks and does not read: what it would be answered must not fill our memory."""
-        return len(peer.channels) + len(peer.unsent) >= _MAX_CHANNELS or peer.unsent_bytes > _MAX_UNSENT_BYTES
+        return len(peer.channels) + len(peer.unsent) >= _MAX_CHANNELS or self.has_no_room(peer)
+
+    @staticmethod
+    def has_no_room(peer):
+        """Whether so much waits for *peer* to read that it gets no more answers of any size."""
+        return peer.unsent_bytes > _MAX_UNSENT_BYTES
 
     def _is_callers(self, error):
         """Whether *error* goes to the caller as it is: ours, or one that a user's own hook raised."""
@@ -220,20 +225,23 @@ class Lane:
     def _pump(self):
         retry_at = 0.0
         while True:
-            self._work.wait(_STUCK_S if self._stuck else None)
+            if self._line:
+                gevent.idle(2)      # polls, unlike sleep(0)
+            else:
+                self._work.wait(_STUCK_S if self._stuck else None)
             self._work.clear()
             if self._stuck and monotonic() >= retry_at:     # not at every turn: others may be busy
                 self._send_stuck()
                 retry_at = monotonic() + _STUCK_S
-            while self._line:
-                ends = perf_counter() + _TURN_S
-                while self._line and perf_counter() < ends:
-                    stream = self._line.popleft()
-                    stream.queued = False
-                    if stream.peer.channels.get(stream.id) is stream:
-                        self._guard(stream, stream.pump)
-                if self._line:
-                    gevent.idle(2)      # polls, unlike sleep(0)
+            self._pump_turn()
+
+    def _pump_turn(self):
+        ends = perf_counter() + _TURN_S
+        while self._line and perf_counter() < ends:
+            stream = self._line.popleft()
+            stream.queued = False
+            if stream.peer.channels.get(stream.id) is stream:
+                self._guard(stream, stream.pump)
 
     def _send_stuck(self):
         for peer in tuple(self._stuck.values()):
@@ -290,7 +298,7 @@ class Lane:
             channel.suspect = True      # what has arrived is read before anybody is declared lost
         else:
             channel.suspect = False
-        if now >= channel.beat_at:
+        if now >= channel.beat_at and not channel.peer.unsent:      # what waits is a sign of life too, once it is read
             channel.beat_at = now + self.heartbeat_s
             channel.send(wire.HEARTBEAT, _BEAT)
         channel.keep_alive(now)

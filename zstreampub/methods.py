@@ -18,7 +18,7 @@ from zerorpc.events import Event
 
 from . import wire
 from .channels import Channel
-from .errors import InvalidPayload, UnknownMethod, ZStreamPubError
+from .errors import InvalidPayload, LimitExceeded, UnknownMethod, ZStreamPubError
 from .requests import check_arguments
 
 logger = logging.getLogger(__name__)
@@ -88,6 +88,9 @@ class MethodCall(Channel):
                 self._granted.clear()
                 self._granted.wait()
             self.credit -= 1
+        elif self.lane.has_no_room(self.peer):
+            raise LimitExceeded("This connection has too many bytes of answers unread, so this one was left out. "
+                                "Read them, and ask for less at once.")
         self.lane.send(self.peer, _pack(event))
         while self.peer.unsent and event.name == wire.STREAM:
             gevent.sleep(0.005)     # its pipe is full: a slow reader

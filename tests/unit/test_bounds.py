@@ -1,9 +1,97 @@
 """What one reader, publisher or connection can make the server hold in memory."""
 
+import gevent
+import pytest
+import zerorpc
+from gevent.event import Event
+
 from tests.hand_store import Stage
 from zstreampub import broker as broker_module
+from zstreampub import lane as lane_module
+from zstreampub import wire
 from zstreampub.broker import Broker
+from zstreampub.channels import Channel, Peer
+from zstreampub.lane import Lane
+from zstreampub.methods import Functor, MethodCall
 from zstreampub.requests import parse_publishing
+from zstreampub.settings import Settings
+
+
+class FullPipes:
+    """A transport whose pipes take nothing before ``open`` is set."""
+
+    malformed = 0
+
+    def __init__(self, *_):
+        self.open = False
+        self.sent = []
+        self.took_one = Event()
+
+    def send(self, peer, blob):
+        if self.open:
+            self.sent.append((peer, blob))
+            self.took_one.set()
+        return self.open
+
+    def close(self, linger_ms):
+        pass
+
+
+class Restless(Channel):
+    """A stream that always has something to do."""
+
+    queued = False
+
+    def pump(self):
+        self.lane.line_up(self)
+
+
+@pytest.fixture
+def lane(monkeypatch):
+    monkeypatch.setattr(lane_module, "Transport", FullPipes)
+    one = Lane(None, None, Settings(), frozenset(), None, None)
+    yield one
+    one.close()
+
+
+def test_a_full_pipe_is_tried_again_while_others_are_busy(lane):
+    peer, busy = Peer(b"full"), Restless(lane, Peer(b"busy"), b"id")
+    lane.register(busy)
+    lane.line_up(busy)
+    lane.send(peer, b"answer")
+
+    lane._transport.open = True
+
+    with gevent.Timeout(10):
+        lane._transport.took_one.wait()
+    assert lane._transport.sent == [(b"full", b"answer")]
+
+
+def test_heartbeats_do_not_pile_up_before_a_full_pipe(lane):
+    peer = Peer(b"full")
+    channel = Channel(lane, peer, b"id")
+    lane.send(peer, b"answer")
+
+    for beat in range(1, 100):
+        lane._look_at(channel, channel.seen + beat)
+
+    assert list(peer.unsent) == [b"answer"]
+
+
+def test_a_large_answer_to_who_does_not_read_becomes_a_small_one(lane, monkeypatch):
+    monkeypatch.setattr(lane_module, "_MAX_UNSENT_BYTES", 1000)
+    context, peer = zerorpc.Context(), Peer(b"full")
+    methods = {"large": Functor(zerorpc.rep(lambda: bytes(900)))}
+
+    calls = [MethodCall(lane, peer, b"%d" % number, context) for number in range(5)]
+    for call in calls:
+        lane.register(call)
+        call.run(methods, {"message_id": call.id, "v": 3}, "large", [])
+    gevent.joinall([call._task for call in calls])
+
+    names = [wire.unpack_event(blob)[1:] for blob in peer.unsent]
+    assert [name for name, _ in names] == ["OK", "OK", "ERR", "ERR", "ERR"]
+    assert all(args[0] == "LimitExceeded" for _, args in names[2:])
 
 
 def test_what_a_held_publisher_sent_is_not_kept_for_the_sake_of_its_answer():
