@@ -14,8 +14,9 @@ from zstreampub.errors import StoreClosed, StoreCorrupt, StoreError, StoreFull, 
 from zstreampub.message import Batch
 from zstreampub.settings import Settings
 from zstreampub.store import Append
-from zstreampub.stores import environment, open_store
+from zstreampub.stores import environment, open_store, reading
 from zstreampub.stores.checkpoint import RELAXED_SKIP
+from zstreampub.stores.environment import READ_THREADS
 from zstreampub.topics import PatternSet
 
 
@@ -430,3 +431,38 @@ def test_a_closed_store_is_closed_for_those_who_wait_at_its_door(stores):
     assert all(greenlet.successful() or isinstance(greenlet.exception, StoreClosed) for greenlet in late)
 
 
+
+
+class TestBesideOthers:
+    def test_a_search_through_the_whole_log_takes_a_turn_with_the_reader_threads_for_each_step(self, stores, monkeypatch):
+        monkeypatch.setattr(reading, "STEP_RUNS", 2)
+        store, follower = stores.open()
+        for at in range(20):
+            follower.publish("a", at)
+        turns, apply = [], store._readers.apply
+        monkeypatch.setattr(store._readers, "apply", lambda *work: turns.append(work) or apply(*work))
+
+        assert store.offset_of_last(EVERYTHING, 1000) == 0
+        assert len(turns) >= 10
+
+    def test_the_counters_are_not_read_while_the_map_changes(self, stores):
+        store, _ = stores.open()
+        tokens = [store._environment._tokens.get() for _ in range(READ_THREADS)]
+
+        stats = gevent.spawn(store.stats)
+        store._readers.apply(lambda: None)      # the reader threads have begun with what was asked before
+        assert not stats.ready()
+        for token in tokens:
+            store._environment._tokens.put(token)
+
+        assert stats.get(timeout=DEADLINE_S)["map_bytes"]
+
+
+def test_the_names_of_a_new_store_are_on_disk_before_an_offset_is_given_out(tmp_path, monkeypatch):
+    synced = set()
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.add(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))
+
+    open_store(f"lmdb:{tmp_path}/new/below/store").close()
+
+    assert synced >= {str(tmp_path / place) for place in ("", "new", "new/below", "new/below/store")}

@@ -15,7 +15,7 @@ def lock_directory(path):
     Raises StoreLocked if a store is open there, StoreError if the directory cannot be used.
     """
     try:
-        os.makedirs(path, exist_ok=True)
+        _make(path)
         _refuse_strangers(path)
         lock = os.open(os.path.join(path, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except FileExistsError as error:
@@ -37,6 +37,25 @@ def lock_directory(path):
                               "a time.", path=path, pid=int(holder) if holder.isdigit() else None) from error
         raise StoreError(f"{path} cannot be locked: {error.strerror}.", path=path) from error
     return lock
+
+
+def sync_directory(path):
+    """Have the names in *path* on disk: a new file survives a power cut only with its name."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make(path):
+    made, above = [], path
+    while not os.path.exists(above):
+        made.append(above)
+        above = os.path.dirname(above)
+    os.makedirs(path, exist_ok=True)
+    for one in made:
+        sync_directory(os.path.dirname(one))
 
 
 def _refuse_strangers(path):

@@ -158,7 +158,7 @@ class Environment:
 
     def info(self):
         """Return ``{"map_bytes", "used_bytes", "file_bytes", "readers"}`` (used: also pages free for reuse)."""
-        info = self._env.info()
+        info = self.read(lambda txn, db: self._env.info())      # it looks into the map, which may just be changing
         return {"map_bytes": self._map_bytes, "used_bytes": (info["last_pgno"] + 1) * _PAGE,
                 "file_bytes": os.path.getsize(self._data), "readers": info["num_readers"]}
 

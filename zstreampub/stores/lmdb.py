@@ -19,7 +19,7 @@ from ..store import Store
 from . import reading
 from .check import check_store
 from .checkpoint import LmdbState, left_unclean
-from .directory import lock_directory
+from .directory import lock_directory, sync_directory
 from .environment import READ_THREADS, Environment
 from .producers import Producers
 from .writer import Close, Trim, Writer
@@ -77,6 +77,7 @@ class LmdbStore(Store):
                                "Restore it from a backup.", path=self._directory) from error
         # The mark that the store is open must be on disk before the first offset is given out.
         self._environment.flush()
+        sync_directory(self._directory)
         return state
 
     def _load(self, state, txn, db):
@@ -187,9 +188,16 @@ class LmdbStore(Store):
         return self._read(reading.last_of_key, self._state, tail, found, key)
 
     def newest(self, wanted, next):
-        return self._in_thread(self._newest, wanted, next)
+        choice, offsets, behind = self._in_thread(self._newest_offsets, wanted, next)
+        if behind:
+            offsets += self._read(reading.newest_below, choice, behind, next)
+        offsets.sort()
+        batches = []
+        for at in range(0, len(offsets), MESSAGES_PER_READ):    # a turn for each, see offset_of_last
+            batches += self._read(reading.messages_at, self._state, offsets[at:at + MESSAGES_PER_READ])
+        return batches
 
-    def _newest(self, wanted, next):
+    def _newest_offsets(self, wanted, next):
         choice = reading.Choice(self._state, wanted)
         offsets, behind = [], set()
         for topic in choice.selected:
@@ -197,26 +205,16 @@ class LmdbStore(Store):
                 offsets.append(topic.next - 1)
             elif topic.first < next:
                 behind.add(topic.id)
-        if behind:
-            offsets += self._environment.read(reading.newest_below, choice, behind, next)
-        offsets.sort()
-        batches = []
-        for at in range(0, len(offsets), MESSAGES_PER_READ):
-            part = offsets[at:at + MESSAGES_PER_READ]
-            batches += self._environment.read(reading.messages_at, self._state, part)
-        return batches
+        return choice, offsets, behind
 
     def offset_at(self, time_us):
         return self._read(reading.offset_at, self._state.end, time_us)
 
     def offset_of_last(self, wanted, count):
-        return self._in_thread(self._offset_of_last, wanted, count)
-
-    def _offset_of_last(self, wanted, count):
-        choice = reading.Choice(self._state, wanted)
+        choice = self._in_thread(reading.Choice, self._state, wanted)
         offset = before = choice.end
-        while count > 0 and before:
-            found, count, before = self._environment.read(reading.count_back, choice, before, count)
+        while count > 0 and before:     # a turn for each step, for others wait for the threads as well
+            found, count, before = self._read(reading.count_back, choice, before, count)
             offset = offset if found is None else found
         return offset
 
