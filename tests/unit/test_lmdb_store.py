@@ -434,13 +434,13 @@ def test_a_closed_store_is_closed_for_those_who_wait_at_its_door(stores):
 
 
 class TestBesideOthers:
-    def test_a_search_through_the_whole_log_takes_a_turn_with_the_reader_threads_for_each_step(self, stores, monkeypatch):
+    def test_a_long_search_takes_a_turn_with_the_reader_threads_for_each_step(self, stores, monkeypatch):
         monkeypatch.setattr(reading, "STEP_RUNS", 2)
         store, follower = stores.open()
         for at in range(20):
             follower.publish("a", at)
-        turns, apply = [], store._readers.apply
-        monkeypatch.setattr(store._readers, "apply", lambda *work: turns.append(work) or apply(*work))
+        turns, in_thread = [], store._in_thread
+        monkeypatch.setattr(store, "_in_thread", lambda *work: turns.append(work) or in_thread(*work))
 
         assert store.offset_of_last(EVERYTHING, 1000) == 0
         assert len(turns) >= 10
