@@ -584,6 +584,32 @@ def test_close_drops_what_was_not_handed_out(server, client):
     assert subscription.offset == 1
 
 
+def test_close_ends_a_loop_that_is_in_the_middle_of_a_batch(server, client):
+    subscription = client.subscribe("a")
+    server.wait_for("subscribe").messages(0, 0, 1, 2)
+    loop = iter(subscription)
+    assert next(loop).payload == 0
+
+    subscription.close()
+
+    assert list(loop) == []
+    assert subscription.offset == 1
+
+
+def test_a_loop_that_was_left_does_not_repeat_what_was_then_handed_out_as_a_batch(server, client):
+    subscription = client.subscribe("a")
+    stream = server.wait_for("subscribe")
+    stream.messages(0, 0, 1, 2)
+    loop = iter(subscription)
+    assert next(loop).payload == 0
+
+    rest = next(subscription.batches())
+    stream.messages(3, 3)
+
+    assert rest.payloads == [1, 2]
+    assert next(loop).payload == 3
+
+
 def test_close_does_not_wait_for_a_server_that_does_not_answer(server, client, monkeypatch):
     monkeypatch.setattr("zstreampub.client.subscription._GOODBYE_S", 0.05)
     server.on["unsubscribe"] = hold

@@ -56,7 +56,8 @@ class Subscription:
         self._backoff = Backoff()
         self._offset = None
         self._message = None        # the last one handed out
-        self._messages = iter(())   # the rest of the batch that is being handed out
+        self._decoded: list = []    # the messages of the batch that is being handed out
+        self._messages = iter(self._decoded)    # the rest of them
         self._batch = None          # that batch
         self._batches = deque()     # the rest of the item that it came in
         self._number = 0            # of the item that must come next
@@ -117,7 +118,7 @@ class Subscription:
         if self._outcome is None:
             self._outcome = (None,)
         stream, self._stream = self._stream, None
-        self._messages = iter(())
+        self._decoded.clear()       # a loop in another greenlet iterates over it
         self._batches.clear()
         if stream is None or stream.ended is not None:
             return
@@ -166,12 +167,14 @@ class Subscription:
             batch = self._next_batch(deadline)
             if batch is None:
                 return False
-            self._batch, self._messages = batch, iter(batch.messages())
+            self._batch, self._decoded = batch, batch.messages()
+            self._messages = iter(self._decoded)
             return True
 
     def _rest_of_batch(self):
         """Return what is left of a batch that was handed out in part, None if nothing is."""
-        batch, self._batch, self._messages = self._batch, None, iter(())
+        self._decoded.clear()       # a loop over messages, in another greenlet or left, must not go on with them
+        batch, self._batch = self._batch, None
         if batch is None or self.offset >= batch.next:
             return None
         return batch.slice(self.offset - batch.first, batch.count) if self.offset > batch.first else batch
