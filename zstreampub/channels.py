@@ -145,16 +145,17 @@ class Stream(Channel):
             return
         for _ in range(_TURN_ITEMS):
             if self.credit <= self.reserve or self.peer.unsent or self._is_under_way_full():
-                return
+                break
             blob = feed.next_item(self._head)
             if blob is None:
-                if subscription.ended:
-                    self._finish()
-                return
+                break
             self._send_item(blob)
             if self.peer.channels.get(self.id) is not self:
                 return      # the peer vanished in the middle
-        self.wake()
+        else:
+            self.wake()
+        if subscription.ended and not feed.pending:
+            self._finish()
 
     def keep_alive(self, now):
         if self.feed is None or now - self.spoke_at < self.lane.keepalive_s or self.credit <= self.reserve:

@@ -179,8 +179,8 @@ class _Kept:
     def put(self, batch):
         """Add *batch*; return ``(added, gone)``: the messages of it that stay, and the older ones that went."""
         keys = batch.metadata.get("key") or (None,) * batch.count
-        last = {key: at for at, key in enumerate(keys)}
-        last = sorted(last.items(), key=lambda pair: pair[1])
+        newest = {key: at for at, key in enumerate(keys)}
+        last = sorted(newest.items(), key=lambda pair: pair[1])
         added, gone = batch.singles([at for _, at in last]), []
         for (key, at), one in zip(last, added):
             old = self._newest.pop((batch.topic, key), None)
