@@ -5,6 +5,7 @@ hooks and middleware. The hot calls of a :class:`~zstreampub.service.Service` go
 lane; everything else through zerorpc's patterns on channels of ours.
 """
 
+import errno
 import logging
 import resource
 import signal
@@ -204,4 +205,5 @@ def _bind(server, endpoints):
         try:
             server.bind(endpoint)
         except zmq.ZMQError as error:
-            raise BindError(f"Cannot bind {endpoint}: {error}. Is another server running there?") from error
+            hint = " Is another server running there?" if error.errno == errno.EADDRINUSE else ""
+            raise BindError(f"Cannot bind {endpoint}: {zmq.strerror(error.errno)}.{hint}") from error

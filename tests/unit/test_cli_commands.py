@@ -312,3 +312,12 @@ def test_lists_are_json_lines_when_piped(run, command, rows):
 
     assert code == 0 and err == ""
     assert [json.loads(line) for line in out.splitlines()] == rows
+
+
+def test_an_unreachable_server_is_named_with_what_to_do(run, client):
+    client.refuse["a"] = errors.RequestTimeout("No answer.")
+
+    code, _, said = run("publish", "a", "x", "--address", "tcp://127.0.0.1:1")
+
+    assert code == 3
+    assert "No answer. Is a server running at tcp://127.0.0.1:1? 'zstreampub serve' starts one" in said

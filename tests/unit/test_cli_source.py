@@ -99,3 +99,11 @@ def test_how_much_was_taken_can_be_shown_beside_the_size(tmp_path):
 
     assert (source.taken, source.size) == (200, 200)
     source.close()
+
+
+def test_a_line_of_many_pieces_is_joined_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("zstreampub.cli.source._PIECE", 3)
+    path = tmp_path / "file"
+    path.write_bytes(b"ab\r\n" + b"x" * 100 + b"\nc\n\nlast")
+
+    assert lines_of(path) == [b"ab", b"x" * 100, b"c", b"", b"last"]

@@ -101,7 +101,7 @@ def test_a_template_takes_its_tokens_from_the_fields(template, value, topic):
 
 @pytest.mark.parametrize("value, reason", [
     ({}, "no field 'b'"),
-    ([1], "no field 'b'"),
+    ([1], "is a list, no map, so there is no field 'b'"),
     ({"b": None}, "is null"),
     ({"b": True}, "is true or false"),
     ({"b": 1.5}, "is a fraction"),

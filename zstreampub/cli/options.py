@@ -10,11 +10,12 @@ from dataclasses import fields
 
 import click
 
-from ..errors import InvalidOption
+from ..errors import ConnectionLost, InvalidOption
 from ..settings import Settings
 from . import config, units
 
 PREFIX = "ZSTREAMPUB"
+POLICIES = ["spill", "drop", "drop_oldest", "conflate", "disconnect", "block"]
 DEFAULT_ADDRESS = "tcp://127.0.0.1:4242"
 
 
@@ -31,10 +32,11 @@ class Parsed(click.ParamType):
         try:
             return self._parse(str(value))
         except ValueError as error:
-            self.fail(f"{error}.", param, ctx)
+            self.fail(f"{str(error).removesuffix('.')}.", param, ctx)
 
 
 BYTES = Parsed("bytes", units.parse_bytes)
+ENDPOINT = Parsed("endpoint", units.parse_endpoint)
 SECONDS = Parsed("seconds", units.parse_seconds)
 
 
@@ -64,7 +66,8 @@ def client_options(function):
     """Add what every command that talks to a server takes."""
     function = option("--timeout-s", type=SECONDS, default=10.0, metavar="SECONDS",
                       help="Longest to wait for the server's answer.")(function)
-    return option("--address", default=DEFAULT_ADDRESS, metavar="tcp://HOST:PORT", help="The server.")(function)
+    return option("--address", type=ENDPOINT, default=DEFAULT_ADDRESS, metavar="tcp://HOST:PORT",
+                  help="The server.")(function)
 
 
 @contextmanager
@@ -76,6 +79,9 @@ def connected(address, timeout_s):
     client = Client(address, timeout_s=timeout_s)
     try:
         yield client
+    except ConnectionLost as error:
+        raise ConnectionLost(f"{error} Is a server running at {address}? "
+                             "'zstreampub serve' starts one, --address names another.") from error
     finally:
         client.close()
 
@@ -106,6 +112,8 @@ def settings_options(function):
 def settings_of(values):
     """Take the settings out of a command's *values* and return them as :class:`Settings`."""
     chosen = {one.name: values.pop(one.name) for one in fields(Settings) if one.name != "retention"}
+    if chosen["policy"] not in POLICIES:
+        raise click.UsageError(f"policy is one of {', '.join(POLICIES)}, not {chosen['policy']!r}.")
     try:
         return Settings(retention=tuple(values.pop("retain")), **chosen)
     except InvalidOption as error:

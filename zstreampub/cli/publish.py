@@ -37,9 +37,9 @@ _GOODBYE_S = 2.0    # after ctrl-C: how long the answers to what was sent are wa
 def publish(arguments, lines_topic, json_topic, address, timeout_s, **values):
     """Publish one message, or with --lines or --json every line of FILEs.
 
-    Without a FILE, or where it is -, lines come from stdin; gzip is recognised by its
-    content. The offset of a single message goes to stdout when it is on disk. A line that
-    cannot be published is named with its number, and the exit code is 1.
+    Without a FILE, or where it is -, lines come from stdin; a PAYLOAD of - is all of stdin.
+    Gzip is recognised by its content. The offset of a single message goes to stdout when it
+    is on disk. A line that cannot be published is named with its number, and the exit code is 1.
     """
     headers = _parse_headers(values["headers"])
     if values["json_payload"] and values["bytes_payload"]:
@@ -190,8 +190,11 @@ def _fail(error):
 
 @contextmanager
 def _progress(sources):
-    """Give ``tick(account)``, which moves a bar on stderr where that is a terminal; ``tick(None)`` removes it."""
-    if not sys.stderr.isatty():
+    """Give ``tick(account)``, which moves a bar on stderr where that is a terminal; ``tick(None)`` removes it.
+
+    None where lines are typed: it would be drawn over them.
+    """
+    if not sys.stderr.isatty() or any(source.is_terminal for source in sources):
         yield lambda _: None
         return
     from rich.console import Console

@@ -68,7 +68,7 @@ def note(text):
 def show_rows(rows, columns, as_json, empty):
     """Show maps as a table to people, as JSON lines to programs.
 
-    *columns* come first and in this order; what else the rows have follows.
+    *columns* come first and in this order; what else the rows have follows, in a table only what is not 0 everywhere.
     """
     out = Out()
     if as_json or not out.is_terminal:
@@ -78,7 +78,8 @@ def show_rows(rows, columns, as_json, empty):
     elif not rows:
         note(empty)
     else:
-        _print_table(rows, [*columns, *sorted({name for row in rows for name in row} - set(columns))])
+        others = {name for row in rows for name, value in row.items() if value} - set(columns)
+        _print_table(rows, [*columns, *sorted(others)])
 
 
 def _print_table(rows, columns):
@@ -91,7 +92,28 @@ def _print_table(rows, columns):
         table.add_column(name, justify="right" if _is_number(rows[0].get(name)) else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell(row.get(name))) for name in columns))
-    Console().print(table)
+    console = Console()
+    whole = console.options.update(width=10_000)
+    if len(columns) > 4 and console.measure(table, options=whole).maximum > console.width:     # few columns fold well
+        _print_records(console, rows, columns)
+    else:
+        console.print(table)
+
+
+def _print_records(console, rows, columns):
+    """Print a line for each field: what is wider than the terminal cannot be read as a table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for number, row in enumerate(rows):
+        if number:
+            console.print()
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
+        for name in columns:
+            table.add_row(name, Text(cell(row.get(name))))
+        console.print(table)
 
 
 def cell(value):

@@ -6,14 +6,14 @@ import sys
 import click
 
 from ..version import __version__
-from .options import DEFAULT_ADDRESS, command, option, settings_of, settings_options
+from .options import DEFAULT_ADDRESS, ENDPOINT, command, option, settings_of, settings_options
 
 DEFAULT_STORE = "lmdb:zstreampub-data"
 
 
 @command("  zstreampub serve --bind tcp://127.0.0.1:4242 --store lmdb:/var/lib/zstreampub \\\n"
          "      --retain 'flights.>:age=7d,bytes=2G' --retain '>:bytes=20G'")
-@option("--bind", multiple=True, default=[DEFAULT_ADDRESS], metavar="tcp://HOST:PORT",
+@option("--bind", multiple=True, type=ENDPOINT, default=[DEFAULT_ADDRESS], metavar="tcp://HOST:PORT",
         help="Where to listen; repeatable. Beyond loopback anybody who reaches the port can publish and read.")
 @option("--store", default=DEFAULT_STORE, metavar="URL",
         help="lmdb:FOLDER keeps the log on disk; memory: loses it at the end, for tests.")

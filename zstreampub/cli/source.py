@@ -20,18 +20,22 @@ class Source:
         self.name = "stdin" if path == "-" else path
         self._fd = os.dup(sys.stdin.fileno()) if path == "-" else os.open(path, os.O_RDONLY)
         status = os.fstat(self._fd)
+        self.is_terminal = os.isatty(self._fd)
         self._is_file = stat.S_ISREG(status.st_mode)
         self.size = status.st_size if self._is_file else None
         self.taken = 0
 
     def lines(self):
         """Yield lists of lines as bytes, without their ends, as they come; raise ValueError for broken gzip."""
-        rest = b""
+        begun = []      # pieces of the line whose end has not come: joined once, however long it is
         for piece in self._plain():
-            lines = (rest + piece).split(b"\n")
-            rest = lines.pop()
-            if lines:
+            lines = piece.split(b"\n")
+            begun.append(lines[0])
+            if len(lines) > 1:
+                lines[0] = b"".join(begun)
+                begun = [lines.pop()]
                 yield [line.removesuffix(b"\r") for line in lines]
+        rest = b"".join(begun)
         if rest:
             yield [rest.removesuffix(b"\r")]
 

@@ -57,6 +57,8 @@ class Template:
 
 def field_of(value, path):
     """Return the field ``outer.inner`` of nested maps; raise ValueError if it is not there."""
+    if not isinstance(value, dict):
+        raise ValueError(f"the line is {_kind(value)}, no map, so there is no field {path!r}")
     for name in path.split("."):
         if not isinstance(value, dict) or name not in value:
             raise ValueError(f"there is no field {path!r}")
@@ -76,4 +78,5 @@ def token_of(value, path, dots=False):
 
 
 def _kind(value):
-    return {type(None): "null", dict: "a map", list: "a list", bool: "true or false", float: "a fraction"}[type(value)]
+    return {type(None): "null", dict: "a map", list: "a list", bool: "true or false", float: "a fraction",
+            int: "a number", str: "a text"}[type(value)]

@@ -111,3 +111,13 @@ def parse_until(text):
     if text.isdecimal():
         return int(text)
     raise ValueError(f"{text!r} is no end: write 'end' (the log's end now) or an offset")
+
+
+def parse_endpoint(text):
+    """Return *text* if it can be an endpoint; ZeroMQ takes a port over 65535 for another one."""
+    port = re.fullmatch(r"tcp://.+:(\d+|\*)", text)
+    if port is None and not re.match(r"ipc://.", text):
+        raise ValueError(f"{text!r} is no endpoint: write tcp://HOST:PORT, such as tcp://127.0.0.1:4242, or ipc://PATH")
+    if port is not None and port[1] != "*" and int(port[1]) > 65535:
+        raise ValueError(f"{text!r} is no endpoint: a port is a number up to 65535")
+    return text

@@ -107,11 +107,12 @@ def _connect(address, heartbeat_s):
         monitor = socket.get_monitor_socket(_EVENTS)
         socket.connect(address)
     except (zmq.ZMQError, TypeError) as error:
+        reason = zmq.strerror(error.errno) if isinstance(error, zmq.ZMQError) else error
         if monitor is not None:
             socket.disable_monitor()
             monitor.close(linger=0)
         socket.close(linger=0)
-        raise InvalidOption(f"{address!r} is not an address to connect to ({error}); one looks like "
+        raise InvalidOption(f"{address!r} is not an address to connect to ({reason}); one looks like "
                             "tcp://127.0.0.1:4242 or ipc:///run/log.sock.", address=address) from error
     return socket, monitor
 
