@@ -64,7 +64,7 @@ class PatternSet:
     from several threads: a lost entry costs one more look-up.
     """
 
-    CACHE_SIZE = 1 << 16
+    CACHE_SIZE = 1 << 10     # each reader has one
 
     def __init__(self, patterns):
         self.patterns = tuple(check_pattern(p) for p in patterns)
@@ -76,9 +76,12 @@ class PatternSet:
         if answer is None:
             if len(self._answers) >= self.CACHE_SIZE:
                 self._answers = {}
-            answer = any(matches(p, topic) for p in self.patterns)
-            self._answers[topic] = answer
+            answer = self._answers[topic] = self.matches(topic)
         return answer
+
+    def matches(self, topic):
+        """Tell whether *topic* is wanted, and do not remember it."""
+        return any(matches(p, topic) for p in self.patterns)
 
 
 class PatternTree:

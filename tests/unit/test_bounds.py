@@ -15,6 +15,8 @@ from zstreampub.lane import Lane
 from zstreampub.methods import Functor, MethodCall
 from zstreampub.requests import parse_publishing
 from zstreampub.settings import Settings
+from zstreampub.stores import producers, state
+from zstreampub.topics import PatternSet
 
 
 class FullPipes:
@@ -132,3 +134,47 @@ def test_the_tail_in_memory_is_bounded_by_messages_too(monkeypatch):
 
         assert broker.tail_from(119) is None
         assert [batch.first for batch in broker.tail_from(120)] == [120, 160]
+
+
+def test_producers_whose_records_are_large_are_forgotten_the_longest_idle_first(monkeypatch):
+    monkeypatch.setattr(producers, "_MOST_BYTES", 2_500)
+    known = producers.Producers(limit=100)
+
+    for name in (b"a", b"b", b"a", b"c"):
+        sequences = known.sequences(name)
+        producers.remember(sequences, len(sequences), list(range(100)))
+        known.keep({name: sequences}, time_us=1)
+
+    assert [name for name in (b"a", b"b", b"c") if known.record(name) is None] == [b"b"]
+    assert known.changed == {b"a", b"b", b"c"}
+    known.keep({b"a": {}, b"c": {}}, time_us=2)
+    again = producers.Producers(limit=100)
+    again.load((name, known.record(name)) for name in (b"a", b"c"))
+    assert len(again) == len(known) == 2
+
+
+def test_readers_with_the_same_patterns_share_what_they_select(monkeypatch):
+    topics = state.Topics(())
+    for id in range(1, 11):
+        topics.add(state.Topic(id, f"a.{id}"))
+
+    first = topics.select(PatternSet(["a.*"]))
+    assert topics.select(PatternSet(["a.*"])) is first
+
+    topics.add(state.Topic(11, "b"))
+    assert topics.select(PatternSet(["a.*"])).topics is first.topics
+    topics.add(state.Topic(12, "a.12"))
+    grown = topics.select(PatternSet(["a.*"]))
+    assert grown.ids == {*range(1, 11), 12} and len(first.topics) == 10
+
+
+def test_what_readers_select_is_bounded_over_all_patterns(monkeypatch):
+    monkeypatch.setattr(state, "_SELECTED", 25)
+    topics = state.Topics(())
+    for id in range(1, 11):
+        topics.add(state.Topic(id, f"a.{id}"))
+
+    for number in range(20):
+        assert len(topics.select(PatternSet(["a.>", f"none.{number}.*"])).topics) == 10
+
+    assert len(topics._selections) <= 4

@@ -165,7 +165,7 @@ class MemoryStore(Store):
 
     def _gap(self, cursor, wanted, trims):
         if trims < self._state.mark - len(self._removed):
-            return vague_gap_of(self._state.topics.select(wanted), trims, cursor)
+            return vague_gap_of(self._state.topics.select(wanted).topics, trims, cursor)
         return gap_of((one for mark, removed in self._removed if mark > trims for one in removed), cursor, wanted)
 
     def _at(self, offset):
@@ -194,7 +194,7 @@ class MemoryStore(Store):
     def newest(self, wanted, next):
         self._check_open()
         found = []
-        for topic in self._state.topics.select(wanted):
+        for topic in self._state.topics.select(wanted).topics:
             firsts = self._by_topic[topic]
             at = bisect_left(firsts, next)
             if at:

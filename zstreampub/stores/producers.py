@@ -18,6 +18,7 @@ KEPT = 64
 _TIME = struct.Struct(">Q")
 _ENTRY = struct.Struct(">QH")
 _UNPACKED = 512     # producers whose record stands ready as a dict
+_MOST_BYTES = 64 << 20      # of all records: one of 64 appends of 1,024 batches each has half a MiB
 
 
 class Producers:
@@ -29,6 +30,7 @@ class Producers:
     def __init__(self, limit):
         self._limit = limit
         self._records = OrderedDict()
+        self._bytes = 0
         self._unpacked = {}
         self.changed = set()
 
@@ -42,6 +44,7 @@ class Producers:
     def load(self, records):
         """Take over ``(producer, record)`` pairs in any order."""
         self._records = OrderedDict(sorted(records, key=lambda one: _TIME.unpack_from(one[1])))
+        self._bytes = sum(map(len, self._records.values()))
         self._unpacked = {}
 
     def sequences(self, producer):
@@ -53,16 +56,19 @@ class Producers:
         return dict(sequences)
 
     def keep(self, touched, time_us):
-        """Keep *touched*, a dict of producer -> sequences; the longest idle ones are forgotten over the limit."""
+        """Keep *touched*, a dict of producer -> sequences; the longest idle ones are forgotten over the limits."""
         for producer, sequences in touched.items():
-            self._records[producer] = pack(sequences, time_us)
+            record = pack(sequences, time_us)
+            self._bytes += len(record) - len(self._records.get(producer, b""))
+            self._records[producer] = record
             self._records.move_to_end(producer)
             self.changed.add(producer)
         if len(self._unpacked) + len(touched) > _UNPACKED:
             self._unpacked = {}
         self._unpacked.update(touched)
-        while len(self._records) > self._limit:
-            producer, _ = self._records.popitem(last=False)
+        while len(self._records) > self._limit or (self._bytes > _MOST_BYTES and len(self._records) > 1):
+            producer, record = self._records.popitem(last=False)
+            self._bytes -= len(record)
             self._unpacked.pop(producer, None)
             self.changed.add(producer)
 

@@ -28,9 +28,9 @@ class Choice:
 
     def __init__(self, state, wanted):
         self.end, self.tail = state.end, state.tail     # in this order, see state.py
-        self.selected = state.topics.select(wanted)
+        self.selected, ids, _ = state.topics.select(wanted)
         everything = len(self.selected) == len(state.topics)
-        self.ids = None if everything else {topic.id for topic in self.selected}
+        self.ids = None if everything else ids
         messages = sum(topic.messages for topic in self.selected) if len(self.selected) <= MOST_SOUGHT else None
         self.sought = (not everything and messages is not None
                        and messages * SCAN_SHARE < self.end - state.first)

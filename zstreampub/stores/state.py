@@ -6,9 +6,12 @@ everything below it already counted.
 """
 
 import time
-from weakref import WeakKeyDictionary
+from typing import NamedTuple
 
 from .retention import Limits
+
+_SELECTED = 1_000_000       # topics in all selections that are kept
+_SELECTIONS = 1_000
 
 
 class Topic:
@@ -67,6 +70,14 @@ class Topic:
         return {"topic": self.name, "messages": self.messages, "bytes": self.bytes, "next": self.next}
 
 
+class Selection(NamedTuple):
+    """The topics that some patterns select, and their ids; the first *known* of all topics were looked at."""
+
+    topics: list
+    ids: frozenset
+    known: int
+
+
 class Topics:
     """All topics of a log; they are never removed, so an id once given stays."""
 
@@ -74,7 +85,7 @@ class Topics:
         self.by_name = {}
         self.all = []       # the topic with id n is all[n - 1]
         self.limits = [Limits(rule) for rule in retention]
-        self._selections = WeakKeyDictionary()
+        self._selections = {}       # patterns -> Selection: readers with the same patterns share one
 
     def __len__(self):
         return len(self.all)
@@ -89,24 +100,34 @@ class Topics:
         self.by_name[topic.name] = topic
 
     def select(self, wanted):
-        """Return the topics that *wanted* names, in the order in which they came up.
+        """Return the :class:`Selection` of *wanted*, its topics in the order in which they came up.
 
-        Asked with each read, so the answer is kept and only new topics are looked at.
+        Asked with each read, so the answer is kept and only new topics are looked at. Any thread may ask.
         """
         if wanted.topics is not None:
             names = dict.fromkeys(wanted.topics)
-            return [topic for topic in map(self.by_name.get, names) if topic is not None]
-        known, found = self._selections.get(wanted, (0, []))
+            found = [topic for topic in map(self.by_name.get, names) if topic is not None]
+            return Selection(found, frozenset(topic.id for topic in found), len(self.all))
+        kept = self._selections.get(wanted.patterns) or Selection([], frozenset(), 0)
         total = len(self.all)
-        if known < total:
-            # A new list each time: another thread may still be walking the old one.
-            found = found + [topic for topic in self.all[known:total] if topic.name in wanted]
-            self._selections[wanted] = (total, found)
-        return found
+        if kept.known < total:
+            found = [topic for topic in self.all[kept.known:total] if wanted.matches(topic.name)]
+            if found:       # new ones each time: another thread may still be walking the old ones
+                kept = Selection(kept.topics + found, kept.ids.union(topic.id for topic in found), total)
+            else:
+                kept = kept._replace(known=total)
+            self._keep(wanted.patterns, kept)
+        return kept
+
+    def _keep(self, patterns, selection):
+        others = list(self._selections.values())
+        if len(others) >= _SELECTIONS or sum(len(one.topics) for one in others) > _SELECTED:
+            self._selections = {}
+        self._selections[patterns] = selection
 
     def maps(self, wanted):
         """Return what :meth:`Store.topics` promises."""
-        return [topic.as_map() for topic in sorted(self.select(wanted), key=lambda topic: topic.name)]
+        return [topic.as_map() for topic in sorted(self.select(wanted).topics, key=lambda topic: topic.name)]
 
 
 class LogState:
