@@ -8,7 +8,7 @@ import threading
 import gevent
 import pytest
 
-from tests.unit.client_fake_server import DEADLINE_S, FakeServer, outcome, spawned, turn
+from tests.unit.client.fake_server import DEADLINE_S, FakeServer, outcome, spawned, turn
 from zstreampub.client import Client
 from zstreampub.errors import (
     ConnectionLost,
@@ -19,19 +19,6 @@ from zstreampub.errors import (
     RequestTimeout,
     ZStreamPubError,
 )
-
-
-@pytest.fixture
-def server():
-    server = FakeServer()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def client(server):
-    with Client(server.endpoint, timeout_s=DEADLINE_S) as client:
-        yield client
 
 
 def free_address():

@@ -6,7 +6,7 @@ from time import monotonic
 import gevent
 import pytest
 
-from tests.unit.client_fake_server import DEADLINE_S, FakeServer, outcome, sealed, spawned, turn
+from tests.unit.client.fake_server import DEADLINE_S, outcome, sealed, spawned, turn
 from zstreampub.client import Client
 from zstreampub.client.stream import WINDOW
 from zstreampub.errors import (
@@ -24,19 +24,6 @@ from zstreampub.errors import (
     ZStreamPubError,
 )
 from zstreampub.message import Batch, Undecodable
-
-
-@pytest.fixture
-def server():
-    server = FakeServer()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def client(server):
-    with Client(server.endpoint, timeout_s=DEADLINE_S) as client:
-        yield client
 
 
 def hold(request):

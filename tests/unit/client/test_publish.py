@@ -3,7 +3,7 @@
 import gevent
 import pytest
 
-from tests.unit.client_fake_server import DEADLINE_S, FakeServer, append_of, outcome, spawned, turn
+from tests.unit.client.fake_server import DEADLINE_S, append_of, outcome, spawned, turn
 from zstreampub.client import Client
 from zstreampub.client.publisher import PIPELINE, SEQUENCES
 from zstreampub.errors import (
@@ -20,13 +20,6 @@ from zstreampub.errors import (
     StoreFull,
 )
 from zstreampub.message import Batch
-
-
-@pytest.fixture
-def server():
-    server = FakeServer()
-    yield server
-    server.stop()
 
 
 @pytest.fixture
