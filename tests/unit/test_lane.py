@@ -333,7 +333,7 @@ def test_frames_that_make_no_sense_are_counted_and_harm_nobody(served):
     assert (stats["bad_frames"], stats["stray_frames"], stats["channels"]) == (7, 3, 0)
 
 
-def test_a_closed_server_does_not_harm_a_broker_that_lives_on():
+def test_a_closed_server_does_not_harm_a_broker_that_lives_on(caplog):
     with serving() as (broker, server, peer):
         hold = broker.subscribe("a", policy="block", max_messages=1)
         peer.event("publish_many", ["a", [1, 2]])
@@ -345,6 +345,7 @@ def test_a_closed_server_does_not_harm_a_broker_that_lives_on():
 
         assert broker.failed is None
         assert broker.publish("b", 1) == 2
+        assert "internal error" not in caplog.text
 
 
 def test_gathered_publishes_keep_the_limits_of_a_batch():

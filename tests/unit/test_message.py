@@ -1,6 +1,8 @@
 """Packing payloads: what can be carried, what is refused, and the limits to the byte."""
 
 import math
+import struct
+from zlib import crc32
 
 import msgpack
 import pytest
@@ -155,6 +157,21 @@ def test_a_payload_of_no_bytes_is_no_message():
 
     with pytest.raises(InvalidBatch):
         Batch.check(batch.packed, 100, 10)
+
+
+@pytest.mark.parametrize("lengths", [(1, 3), (3, 3), (0, 4), (2**32 - 1, 5)])
+def test_lengths_that_do_not_add_up_to_the_payloads_are_refused(lengths):
+    batch = Batch.of("a", [1, b"x"])     # of 1 and 3 bytes
+    body = bytearray(batch.packed[HEADER.size:])
+    struct.pack_into(">2I", body, 1, *lengths)
+    fields = list(HEADER.unpack_from(batch.packed))
+    packed = HEADER.pack(*fields[:-1], crc32(body)) + body
+
+    if lengths == (1, 3):
+        assert Batch.check(packed, 100, 10).payloads == [1, b"x"]
+        return
+    with pytest.raises(InvalidBatch):
+        Batch.check(packed, 100, 10)
 
 
 def test_the_store_hears_of_bytes_that_are_no_batch():

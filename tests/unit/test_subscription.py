@@ -168,6 +168,41 @@ def test_a_message_that_does_not_fit_waits_for_room_and_is_not_lost(monkeypatch)
     stage.close()
 
 
+def test_a_reader_that_is_ahead_of_the_delivery_gets_only_the_rest_of_a_batch(monkeypatch):
+    monkeypatch.setattr("zstreampub.broker._TAIL_BYTES", 0)
+    stage = Stage()
+    stage.publish(("a", [0], None))
+    stage.store.settle()
+    stage.publish(("a", [1, 2, 3, 4, 5], None))
+    stage.store.commit()
+    reader = stage.subscribe("a", start=0, max_messages=3)
+    stage.store.let_read()
+    assert (reader.subscription.live, reader.subscription.cursor) == (True, 3)
+    reader.take_all()
+
+    stage.store.tell()
+    stage.settle()
+
+    assert [offset for offset, _, _ in reader.items] == [0, 1, 2, 3, 4, 5]
+    stage.close()
+
+
+def test_a_gap_that_reaches_behind_its_chunk_is_told_once(monkeypatch):
+    monkeypatch.setattr("zstreampub.broker._TAIL_BYTES", 0)
+    stage = Stage()
+    for topic in "bbbba":
+        stage.publish((topic, [1], None))
+    stage.store.settle()
+    reader = stage.subscribe(["a", "b"], start=0, max_messages=1)
+    stage.store.trim(PatternSet(["a"]), 5)
+
+    stage.settle()
+
+    assert reader.gaps == [Gap(0, 5, 1, "retention")]
+    assert [offset for offset, _, _ in reader.messages] == [0, 1, 2, 3]
+    stage.close()
+
+
 def test_the_description_says_how_far_behind_a_subscription_is():
     stage = Stage()
     reader = stage.subscribe("a", max_messages=2, name="slow")
