@@ -247,6 +247,36 @@ def test_a_subscriber_goes_on_where_it_was_after_the_server_came_back(tmp_path):
                 assert "going on at offset 1" in reader.line("err")
 
 
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_subscriber_with_a_state_goes_on_after_a_signal_where_it_was(server, run, tmp_path, number, code):
+    flags = ("subscribe", "a.>", "--start", "earliest", "--format", "payload", "--state", tmp_path / "state")
+    for text in ("one", "two"):
+        run("publish", "a.b", text)
+    with Command(*flags, address=server.address) as reader:
+        assert [reader.line(), reader.line()] == ["one", "two"]
+
+        reader.signal(number)
+
+        assert (reader.wait(), "".join(reader.rest("err"))) == (code, "")
+    assert json.loads((tmp_path / "state").read_text())["offset"] == 2
+    run("publish", "a.b", "three")
+    assert run(*flags, "--until", "end") == (0, ["three"], [])
+    assert run(*flags, "--until", "end") == (0, [], [])
+
+
+def test_a_state_of_a_log_that_was_made_anew_is_told(tmp_path):
+    flags = ("subscribe", "--start", "earliest", "--until", "end", "--state", tmp_path / "state")
+    for expected in (0, 1):
+        with Serve("--store", "memory:") as server:
+            with Command("publish", "a", "b", address=server.address) as publish:
+                publish.wait()
+            with Command(*flags, address=server.address) as reader:
+                err = reader.rest("err")
+                assert reader.wait() == expected
+
+    assert len(err) == 1 and f"{tmp_path / 'state'} has offset 1 of epoch " in err[0]
+
+
 def test_people_on_a_terminal_get_readable_lines_and_tables(server, run):
     run("publish", "host.cpu", "{\"a\": 1}", "--json-payload", "--key", "k")
 

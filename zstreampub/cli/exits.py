@@ -11,7 +11,7 @@ import click
 
 from ..errors import ConnectionLost, StoreError, ZStreamPubError
 
-OK, REFUSED, USAGE, UNREACHABLE, STORE, BUG, INTERRUPTED, READER_GONE = 0, 1, 2, 3, 4, 70, 130, 141
+OK, REFUSED, USAGE, UNREACHABLE, STORE, BUG, INTERRUPTED, READER_GONE, TERMINATED = 0, 1, 2, 3, 4, 70, 130, 141, 143
 
 HELP = """\b
 Exit codes:
@@ -23,6 +23,7 @@ Exit codes:
   70   a fault of zstreampub itself; ZSTREAMPUB_TRACEBACK=1 shows where
   130  ctrl-C
   141  whoever read the output has left (as in 'zstreampub subscribe | head')
+  143  SIGTERM
 """
 
 
@@ -31,7 +32,7 @@ class ReaderGone(Exception):
 
 
 class Failed(Exception):
-    """The command has said what is wrong; it ends with exit code ``args[0]``."""
+    """The command has said what is to be said; it ends with exit code ``args[0]``."""
 
 
 class Program(click.Group):

@@ -13,6 +13,7 @@ import click
 from ..errors import ConnectionLost, InvalidOption
 from ..settings import Settings
 from . import config, units
+from .exits import TERMINATED, Failed
 
 PREFIX = "ZSTREAMPUB"
 POLICIES = ["spill", "drop", "drop_oldest", "conflate", "disconnect", "block"]
@@ -70,6 +71,13 @@ def client_options(function):
                   help="The server.")(function)
 
 
+def format_option(function):
+    """Add ``--format``, of every command that prints messages."""
+    return option("--format", type=click.Choice(["auto", "json", "text", "payload"]), default="auto",
+                  help="auto: text on a terminal, JSON lines in a pipe. payload: only the payload, text and bytes "
+                       "as they are.")(function)
+
+
 @contextmanager
 def connected(address, timeout_s):
     """Give a :class:`zstreampub.client.Client` that is closed afterwards."""
@@ -92,6 +100,13 @@ def _interrupt_quietly():
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:      # not in a background job, which ignores it
         gevent.signal_handler(signal.SIGINT, gevent.kill, gevent.getcurrent(), KeyboardInterrupt)
+
+
+def end_on_sigterm():
+    """Let SIGTERM end the command as ctrl-C does: with everything that it closes and writes down."""
+    import gevent
+
+    gevent.signal_handler(signal.SIGTERM, gevent.kill, gevent.getcurrent(), Failed(TERMINATED))
 
 
 def settings_options(function):

@@ -11,7 +11,7 @@ import select
 import stat
 import sys
 
-from .encode import safe, to_json
+from .encode import Lines, message_json, payload_text, safe, to_json
 from .exits import ReaderGone
 
 _PIECE = select.PIPE_BUF
@@ -57,6 +57,17 @@ def wants_colour(terminal):
     from rich.console import Console
     console = Console()
     return console.is_terminal and not console.no_color and console.color_system is not None
+
+
+def line_of(form, terminal):
+    """Return what makes a line of a message for ``--format`` *form*."""
+    if form == "auto":
+        form = "text" if terminal else "json"
+    if form == "json":
+        return message_json
+    if form == "payload":
+        return lambda message: payload_text(message.payload)
+    return Lines(wants_colour(terminal))
 
 
 def note(text):

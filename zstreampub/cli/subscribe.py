@@ -4,16 +4,17 @@ import sys
 
 import click
 
-from . import encode
-from .options import BYTES, SECONDS, Parsed, client_options, command, connected, option
-from .screen import Out, note, wants_colour
+from .options import BYTES, SECONDS, Parsed, client_options, command, connected, end_on_sigterm, format_option, option
+from .screen import Out, line_of, note
+from .state import NoState, State
 from .units import parse_start, parse_until
 
 _LOOK_S = 0.25
 
 
 @command("  zstreampub subscribe 'flights.SFO.>' --start earliest\n"
-         "  zstreampub subscribe 'orders.>' --start last:10 --until end | jq .payload")
+         "  zstreampub subscribe 'orders.>' --start last:10 --until end | jq .payload\n"
+         "  zstreampub subscribe 'orders.>' --start earliest --state orders.state >> orders.jsonl")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
 @option("--start", type=Parsed("start", parse_start), default="new", metavar="WHERE",
         help="new, earliest, last (newest of each topic), last:N, an offset, or time:2024-05-01T12:00 "
@@ -21,6 +22,9 @@ _LOOK_S = 0.25
 @option("--until", type=Parsed("until", parse_until), metavar="end|OFFSET",
         help="Stop before this offset, or at what is the log's end now.")
 @option("--epoch", metavar="TEXT", help="With an offset: refuse if the log is another one.")
+@option("--state", metavar="FILE", type=click.Path(dir_okay=False),
+        help="Keep in FILE where to resume; where FILE exists, begin there and not at --start. At least once: what "
+             "was printed in the last half second before a crash is printed again.")
 @option("--count", type=click.IntRange(1), metavar="N", help="Stop after N messages.")
 @option("--policy", metavar="NAME",
         help="What a full queue on the server does: spill, drop, drop_oldest, conflate, disconnect, block. "
@@ -29,10 +33,9 @@ _LOOK_S = 0.25
 @option("--max-bytes", type=BYTES, help="Bound of that queue in bytes.")
 @option("--block-timeout-s", type=SECONDS, help="With block: longest that a publisher is held.")
 @option("--name", metavar="TEXT", help="A name to show in 'zstreampub subscriptions'.")
-@option("--format", type=click.Choice(["auto", "json", "text", "payload"]), default="auto",
-        help="auto: text on a terminal, JSON lines in a pipe. payload: only the payload, text and bytes as they are.")
+@format_option
 @client_options
-def subscribe(patterns, address, timeout_s, count, **options):
+def subscribe(patterns, address, timeout_s, count, state, **options):
     """Print the messages of topics that match any PATTERN (default: all), now and as they come.
 
     '*' stands for one token of a topic, '>' at the end for the rest. In JSON lines, bytes that
@@ -42,39 +45,45 @@ def subscribe(patterns, address, timeout_s, count, **options):
     import gevent
 
     out = Out()
-    line_of = _line_of(options.pop("format"), out.is_terminal)
-    with connected(address, timeout_s) as client:
-        controls = _Controls(greet=options["until"] is None and sys.stderr.isatty())
+    text_of = line_of(options.pop("format"), out.is_terminal)
+    state = _begin(state, options)
+    with connected(address, timeout_s) as client, state.kept():
+        end_on_sigterm()
+        controls = _Controls(state, greet=options["until"] is None and sys.stderr.isatty())
         stream = client.subscribe(list(patterns) or ">", on_gap=_tell_gap, on_control=controls.tell, **options)
         watch = gevent.spawn(_tell_losses, client)
         try:
-            _print(stream, out, line_of, count)
+            _print(stream, out, text_of, count, state)
         finally:
             watch.kill()
             stream.close()
 
 
-def _print(stream, out, line_of, count):
+def _begin(path, options):
+    """Return the state that is kept at *path*, and begin there if it says where."""
+    if path is None:
+        return NoState()
+    if options["epoch"] is not None:
+        raise click.UsageError("--state keeps the epoch too; leave --epoch out.")
+    state = State(path)
+    if state.offset is not None:
+        options.update(start=state.offset, epoch=state.epoch)
+    return state
+
+
+def _print(stream, out, text_of, count, state):
     """Print until the stream ends or *count* messages are out; what came together is written together."""
     left = count if count is not None else float("inf")
     for batch in stream.batches():
         messages = batch.messages()
-        for message in messages[:left] if count is not None else messages:
-            out.write(line_of(message))
+        shown = messages[:left] if count is not None else messages
+        for message in shown:
+            out.write(text_of(message))
         out.flush()
+        state.reach(batch.next if len(shown) == len(messages) else shown[-1].offset + 1)
         left -= len(messages)
         if left <= 0:
             return
-
-
-def _line_of(form, terminal):
-    if form == "auto":
-        form = "text" if terminal else "json"
-    if form == "json":
-        return encode.message_json
-    if form == "payload":
-        return lambda message: encode.payload_text(message.payload)
-    return encode.Lines(wants_colour(terminal))
 
 
 def _tell_gap(gap):
@@ -94,13 +103,15 @@ def _tell_losses(client):
 
 
 class _Controls:
-    """Tells people where the stream starts, and when it goes on after a lost connection."""
+    """Tells people where the stream starts, and when it goes on after a lost connection; and *state* where it is."""
 
-    def __init__(self, greet):
+    def __init__(self, state, greet):
+        self._state = state
         self._greet = greet
         self._greeted = False
 
     def tell(self, control):
+        self._state.see(control)
         if control.get("control") != "subscribed":
             return
         if self._greeted:
