@@ -168,6 +168,29 @@ def test_topics_subscriptions_and_stats_tell_what_there_is(run, server, flights)
     assert (subscription["name"], subscription["patterns"]) == ("me", ["x.>"])
 
 
+def test_get_and_last_print_one_message(run):
+    run("publish", "a.b", "one", "--key", "k")
+    run("publish", "a.b", "two")
+
+    assert run("get", "0", "--format", "payload") == (0, ["one"], [])
+    assert run("last", "a.b", "--format", "payload") == (0, ["two"], [])
+    assert run("last", "a.b", "--key", "k", "--format", "payload") == (0, ["one"], [])
+    assert run("get", "7") == (1, [], ["zstreampub: there is no message at offset 7; the log keeps [0, 2)"])
+
+
+def test_a_subscription_that_was_ended_by_its_id_is_gone(run, server):
+    with Command("subscribe", "x.>", "--start", "earliest", address=server.address) as reader:
+        run("publish", "x.y", "z")
+        reader.line()
+        (subscription,) = (json.loads(line) for line in run("subscriptions")[1])
+
+        assert run("unsubscribe", subscription["id"]) == (0, [], [])
+
+        assert run("unsubscribe", subscription["id"])[0] == 1
+        reader.wait()
+    assert run("subscriptions")[1] == []
+
+
 # --- signals and pipes -------------------------------------------------------------------
 
 def test_ctrl_c_ends_a_subscriber_quietly_with_130(server, run):

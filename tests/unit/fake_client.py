@@ -56,6 +56,19 @@ class FakeClient:
             else:
                 yield batch
 
+    def get(self, offset):
+        return next((one for batch in self.batches for one in batch.messages() if one.offset == offset), None)
+
+    def last(self, topic, key=None):
+        found = [one for batch in self.batches for one in batch.messages() if (one.topic, one.key) == (topic, key)]
+        return found[-1] if found else None
+
+    def about(self):
+        return {"first": 3, "next": 9}
+
+    def unsubscribe(self, subscription_id):
+        return subscription_id == "x"
+
     def topics(self, pattern):
         return [{"topic": "a.b", "messages": 2, "bytes": 100, "next": 5}]
 

@@ -213,6 +213,38 @@ def test_a_subscription_that_was_ended_is_exit_code_1(run, client):
     assert code == 1 and "a.b  a" in out and "SlowConsumer" in err
 
 
+# --- one message, one subscription ----------------------------------------------------------
+
+@pytest.mark.parametrize("args", [["get", "4"], ["last", "a.b"]])
+def test_one_message_is_printed_as_subscribe_prints_it(run, client, args):
+    client.batches = [sealed(3, "x", "y")]
+
+    assert run(*args) == (0, '{"topic": "a.b", "offset": 4, "time": 1.5, "payload": "y"}\n', "")
+    assert run(*args, "--format", "payload") == (0, "y\n", "")
+    assert client.closed
+
+
+@pytest.mark.parametrize("args, sentence", [
+    (["get", "7"], "there is no message at offset 7; the log keeps [3, 9)"),
+    (["last", "c"], "there is no message of 'c'"),
+    (["last", "a.b", "--key", "k"], "there is no message of 'a.b' with the key 'k'"),
+    (["unsubscribe", "z"], "there is no subscription 'z'; 'zstreampub subscriptions' lists them"),
+])
+def test_what_is_not_there_is_exit_code_1_and_a_sentence(run, client, args, sentence):
+    client.batches = [sealed(3, "x", "y")]
+
+    assert run(*args) == (1, "", f"zstreampub: {sentence}\n")
+
+
+@pytest.mark.parametrize("offset", ["-1", "x", "1.5"])
+def test_get_takes_an_offset(run, offset):
+    assert run("get", "--", offset)[0] == 2
+
+
+def test_unsubscribe_is_quiet_when_it_has_ended_one(run):
+    assert run("unsubscribe", "x") == (0, "", "")
+
+
 # --- the lists --------------------------------------------------------------------------
 
 @pytest.mark.parametrize("command, rows", [

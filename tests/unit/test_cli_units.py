@@ -81,6 +81,19 @@ def test_a_wrong_start_is_refused(text):
         units.parse_start(text)
 
 
+def test_a_start_can_be_so_long_ago(monkeypatch):
+    monkeypatch.setattr("zstreampub.cli.units.time.time", lambda: 10_000.0)
+
+    assert units.parse_start("time:-10m") == {"time": 9_400.0}
+    assert units.parse_start("time:-0.5") == {"time": 9_999.5}
+
+
+@pytest.mark.parametrize("text", ["time:-", "time:-soon", "time:--1", "time:-10m ago"])
+def test_a_wrong_while_ago_is_refused_with_an_example(text):
+    with pytest.raises(ValueError, match="such as 10m"):
+        units.parse_start(text)
+
+
 def test_until_is_the_end_or_an_offset():
     assert units.parse_until("end") == "end"
     assert units.parse_until("12") == 12

@@ -3,7 +3,7 @@
 import click
 
 from ..version import __version__
-from . import exits, publish, serve, stats, subscribe, subscriptions, topics
+from . import exits, get, last, publish, serve, stats, subscribe, subscriptions, topics, unsubscribe
 
 
 @click.group(cls=exits.Program, epilog=exits.HELP, context_settings={"max_content_width": 110})
@@ -17,6 +17,6 @@ def main():
     """
 
 
-for _command in (serve.serve, publish.publish, subscribe.subscribe, topics.topics,
-                 subscriptions.subscriptions, stats.stats):
+for _command in (serve.serve, publish.publish, subscribe.subscribe, get.get, last.last, topics.topics,
+                 subscriptions.subscriptions, unsubscribe.unsubscribe, stats.stats):
     main.add_command(_command)

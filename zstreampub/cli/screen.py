@@ -70,6 +70,13 @@ def line_of(form, terminal):
     return Lines(wants_colour(terminal))
 
 
+def show_message(message, form):
+    """Print one message."""
+    out = Out()
+    out.write(line_of(form, out.is_terminal)(message))
+    out.flush()
+
+
 def note(text):
     """Say *text* to people on stderr."""
     sys.stderr.write(f"zstreampub: {text}\n")

@@ -17,8 +17,8 @@ _LOOK_S = 0.25
          "  zstreampub subscribe 'orders.>' --start earliest --state orders.state >> orders.jsonl")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
 @option("--start", type=Parsed("start", parse_start), default="new", metavar="WHERE",
-        help="new, earliest, last (newest of each topic), last:N, an offset, or time:2024-05-01T12:00 "
-             "(or time:SECONDS since the epoch).")
+        help="new, earliest, last (newest of each topic), last:N, an offset, time:2024-05-01T12:00 "
+             "(or time:SECONDS since the epoch), or time:-10m (ten minutes ago, by this machine's clock).")
 @option("--until", type=Parsed("until", parse_until), metavar="end|OFFSET",
         help="Stop before this offset, or at what is the log's end now.")
 @option("--epoch", metavar="TEXT", help="With an offset: refuse if the log is another one.")
@@ -35,7 +35,7 @@ _LOOK_S = 0.25
 @option("--name", metavar="TEXT", help="A name to show in 'zstreampub subscriptions'.")
 @format_option
 @client_options
-def subscribe(patterns, address, timeout_s, count, state, **options):
+def subscribe(patterns, address, timeout_s, count, format, state, **options):
     """Print the messages of topics that match any PATTERN (default: all), now and as they come.
 
     '*' stands for one token of a topic, '>' at the end for the rest. In JSON lines, bytes that
@@ -45,7 +45,7 @@ def subscribe(patterns, address, timeout_s, count, state, **options):
     import gevent
 
     out = Out()
-    text_of = line_of(options.pop("format"), out.is_terminal)
+    text_of = line_of(format, out.is_terminal)
     state = _begin(state, options)
     with connected(address, timeout_s) as client, state.kept():
         end_on_sigterm()

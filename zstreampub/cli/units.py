@@ -4,6 +4,7 @@ Every function raises ValueError with one sentence that says what to type instea
 """
 
 import re
+import time
 from datetime import datetime
 
 from ..errors import InvalidTopic
@@ -76,7 +77,7 @@ def _parse_limit(text, limit):
 def parse_start(text):
     """Return the client's ``start`` of ``new``, ``earliest``, ``last``, ``last:N``, an offset, or ``time:WHEN``.
 
-    WHEN is ISO 8601 (local time where it names no zone) or seconds since the epoch.
+    WHEN is ISO 8601 (local time where it names no zone), seconds since the epoch, or ``-10m``: so long ago.
     """
     if text in ("new", "earliest", "last"):
         return text
@@ -88,10 +89,12 @@ def parse_start(text):
     if kind == "time" and colon:
         return {"time": _parse_time(rest)}
     raise ValueError(f"{text!r} is no start: new, earliest, last, last:N, an offset, time:2024-05-01T12:00:00Z, "
-                     "or time:SECONDS")
+                     "time:SECONDS or time:-10m")
 
 
 def _parse_time(text):
+    if text.startswith("-"):
+        return time.time() - parse_seconds(text[1:])
     try:
         return float(text)
     except ValueError:
@@ -100,8 +103,8 @@ def _parse_time(text):
         # Python 3.10 does not know the Z.
         return datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text)).timestamp()
     except ValueError:
-        raise ValueError(f"{text!r} is no time: write 2024-05-01, 2024-05-01T12:00:00Z, or seconds since the epoch"
-                         ) from None
+        raise ValueError(f"{text!r} is no time: write 2024-05-01, 2024-05-01T12:00:00Z, seconds since the epoch, "
+                         "or -10m for ten minutes ago") from None
 
 
 def parse_until(text):
