@@ -137,6 +137,17 @@ def test_an_error_is_one_line_and_an_exit_code(run, args, exit_code):
     assert len(err) == 1 and err[0].startswith("zstreampub: ")
 
 
+def test_a_server_that_is_not_there_is_told_after_a_moment_and_waited_for(tmp_path):
+    with Serve("--store", "memory:") as gone:
+        gone.signal(signal.SIGTERM)
+        gone.wait()
+    with Command("publish", "a", "b", "--timeout-s", DEADLINE_S, address=gone.address) as publish:
+        assert publish.line("err") == f"zstreampub: no connection to {gone.address} yet, trying for {DEADLINE_S} s"
+
+        with Serve("--store", "memory:", bind=gone.address):
+            assert (publish.wait(), publish.line()) == (0, "0")
+
+
 def test_an_endpoint_that_is_taken_is_told_in_one_line(server, tmp_path):
     with Command("serve", "--bind", server.address, "--store", "memory:") as second:
         err = second.rest("err")

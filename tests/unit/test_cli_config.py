@@ -48,6 +48,27 @@ def test_every_setting_is_a_flag_with_units(served):
                                 retention=(Retention("a.>", 86_400.0), Retention(">", None, 1 << 30)))
 
 
+@pytest.mark.parametrize("store", ["redis:x", "s/log"])
+def test_a_store_of_no_kind_is_wrong_usage_wherever_it_is_written(served, tmp_path, store):
+    file = file_with(tmp_path, f'store = "{store}"')
+
+    for result in served("--store", store), served(env={"ZSTREAMPUB_STORE": store}), served("--config", file):
+        assert result.exit_code == 2 and "names no store" in result.output
+
+
+@pytest.mark.parametrize("name, hint", [
+    ("ZSTREAMPUB_ADRESS", "did you mean ZSTREAMPUB_ADDRESS?"),
+    ("ZSTREAMPUB_XYZ", "each command's --help lists them"),
+    ("ZSTREAMPUB_MAX_MESAGE_BYTES", "did you mean ZSTREAMPUB_MAX_MESSAGE_BYTES?"),
+])
+def test_a_misspelt_variable_is_warned_about_with_the_nearest_name(monkeypatch, name, hint):
+    result = CliRunner().invoke(main, ["topics", "--help"], env={name: "1", "ZSTREAMPUB_TRACEBACK": ""})
+
+    assert result.exit_code == 0
+    assert f"no command knows the environment variable {name}; {hint}" in result.output
+    assert result.output.count("warning") == 1
+
+
 def test_every_setting_is_an_environment_variable(served):
     env = {"ZSTREAMPUB_BIND": "tcp://127.0.0.1:1 tcp://127.0.0.1:2", "ZSTREAMPUB_STORE": "memory:",
            "ZSTREAMPUB_MAX_MESSAGE_BYTES": "3K", "ZSTREAMPUB_RETAIN": "a:age=1 b:age=2"}

@@ -94,6 +94,12 @@ def test_a_wrong_while_ago_is_refused_with_an_example(text):
         units.parse_start(text)
 
 
+@pytest.mark.parametrize("text", ["redis:x", "s/log", "lmdb:", "memory:x", "memory", ""])
+def test_what_names_no_store_is_refused(text):
+    with pytest.raises(ValueError, match="names no store: write lmdb:FOLDER"):
+        units.parse_store(text)
+
+
 def test_until_is_the_end_or_an_offset():
     assert units.parse_until("end") == "end"
     assert units.parse_until("12") == 12

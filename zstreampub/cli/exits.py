@@ -10,6 +10,7 @@ import traceback
 import click
 
 from ..errors import ConnectionLost, StoreError, ZStreamPubError
+from . import environment
 
 OK, REFUSED, USAGE, UNREACHABLE, STORE, BUG, INTERRUPTED, READER_GONE, TERMINATED = 0, 1, 2, 3, 4, 70, 130, 141, 143
 
@@ -37,6 +38,10 @@ class Failed(Exception):
 
 class Program(click.Group):
     """A group of commands that turns every error into one line and an exit code."""
+
+    def invoke(self, ctx):
+        environment.warn(self.commands.values())
+        return super().invoke(ctx)
 
     def main(self, args=None, prog_name=None, **extra):     # type: ignore[override]
         extra["standalone_mode"] = False

@@ -13,10 +13,12 @@ import click
 from ..errors import ConnectionLost, InvalidOption
 from ..settings import Settings
 from . import config, units
+from .environment import PREFIX
 from .exits import TERMINATED, Failed
+from .screen import note
 
-PREFIX = "ZSTREAMPUB"
 POLICIES = ["spill", "drop", "drop_oldest", "conflate", "disconnect", "block"]
+PATIENCE_S = 1.0        # without a connection for so long, people are told what is waited for
 DEFAULT_ADDRESS = "tcp://127.0.0.1:4242"
 
 
@@ -38,6 +40,7 @@ class Parsed(click.ParamType):
 
 BYTES = Parsed("bytes", units.parse_bytes)
 ENDPOINT = Parsed("endpoint", units.parse_endpoint)
+STORE = Parsed("store", units.parse_store)
 SECONDS = Parsed("seconds", units.parse_seconds)
 
 
@@ -81,17 +84,26 @@ def format_option(function):
 @contextmanager
 def connected(address, timeout_s):
     """Give a :class:`zstreampub.client.Client` that is closed afterwards."""
+    import gevent
+
     from ..client import Client  # gevent and pyzmq take a while to load; --help should not
 
     _interrupt_quietly()
     client = Client(address, timeout_s=timeout_s)
+    patience = gevent.spawn_later(PATIENCE_S, _tell_waiting, client, address, timeout_s)
     try:
         yield client
     except ConnectionLost as error:
         raise ConnectionLost(f"{error} Is a server running at {address}? "
                              "'zstreampub serve' starts one, --address names another.") from error
     finally:
+        patience.kill()
         client.close()
+
+
+def _tell_waiting(client, address, timeout_s):
+    if not client.is_connected and timeout_s > PATIENCE_S:
+        note(f"no connection to {address} yet, trying for {timeout_s:g} s")
 
 
 def _interrupt_quietly():

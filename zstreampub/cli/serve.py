@@ -6,7 +6,7 @@ import sys
 import click
 
 from ..version import __version__
-from .options import DEFAULT_ADDRESS, ENDPOINT, command, option, settings_of, settings_options
+from .options import DEFAULT_ADDRESS, ENDPOINT, STORE, command, option, settings_of, settings_options
 
 DEFAULT_STORE = "lmdb:zstreampub-data"
 
@@ -15,7 +15,7 @@ DEFAULT_STORE = "lmdb:zstreampub-data"
          "      --retain 'flights.>:age=7d,bytes=2G' --retain '>:bytes=20G'")
 @option("--bind", multiple=True, type=ENDPOINT, default=[DEFAULT_ADDRESS], metavar="tcp://HOST:PORT",
         help="Where to listen; repeatable. Beyond loopback anybody who reaches the port can publish and read.")
-@option("--store", default=DEFAULT_STORE, metavar="URL",
+@option("--store", type=STORE, default=DEFAULT_STORE, metavar="URL",
         help="lmdb:FOLDER keeps the log on disk; memory: loses it at the end, for tests.")
 @option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",
         help="What is logged to stderr, one line a record.")

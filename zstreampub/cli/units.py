@@ -116,6 +116,13 @@ def parse_until(text):
     raise ValueError(f"{text!r} is no end: write 'end' (the log's end now) or an offset")
 
 
+def parse_store(text):
+    """Return *text* if it names a kind of store."""
+    if text == "memory:" or re.match(r"lmdb:.", text):
+        return text
+    raise ValueError(f"{text!r} names no store: write lmdb:FOLDER, such as lmdb:/var/lib/zstreampub, or memory:")
+
+
 def parse_endpoint(text):
     """Return *text* if it can be an endpoint; ZeroMQ takes a port over 65535 for another one."""
     port = re.fullmatch(r"tcp://.+:(\d+|\*)", text)
