@@ -11,7 +11,7 @@ import gevent
 from gevent import monkey
 
 _allocate_lock = monkey.get_original("_thread", "allocate_lock")
-_get_ident = monkey.get_original("_thread", "get_ident")
+thread_id = monkey.get_original("_thread", "get_ident")     # the patched one tells greenlets apart
 _BATCHES = 64       # carried over in one go
 
 
@@ -21,7 +21,7 @@ class ThreadBridge:
     def __init__(self, broker):
         self._broker = broker
         self._loop = gevent.get_hub().loop
-        self._home = _get_ident()
+        self._home = thread_id()
 
     def publish(self, topic, payload, *, timeout_s=None, **options):
         """Like :meth:`Broker.publish`; waits in the calling thread."""
@@ -37,7 +37,7 @@ class ThreadBridge:
 
     def _call(self, function):
         """Run *function* in a greenlet of the hub; return or raise what it does."""
-        if _get_ident() == self._home:
+        if thread_id() == self._home:
             raise RuntimeError("This is the hub's own thread: use the broker itself here, the bridge in others.")
         done = _allocate_lock()
         done.acquire()

@@ -10,16 +10,20 @@ import time
 from collections import deque
 from uuid import uuid4
 
+import gevent
 from gevent.event import AsyncResult, Event
 
-from .bridge import ThreadBridge
+from .bridge import ThreadBridge, thread_id
 from .errors import (
     BatchTooLarge,
     EpochMismatch,
     InternalError,
     InvalidOption,
+    InvalidPayload,
+    InvalidTopic,
     LimitExceeded,
     OffsetOutOfRange,
+    Overloaded,
     RequestTimeout,
     ServerDraining,
     StoreClosed,
@@ -39,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 _TAIL_BYTES = 4 << 20       # of the newest batches, kept for readers that are only just behind
 _TAIL_MESSAGES = 1 << 16    # of these; small ones weigh a hundred times their bytes once maps were made of them
+_TURN_S = 0.003             # how long the fan-out may hold the hub
 _ROUTES = 8192              # topics whose subscriptions are remembered
 
 
@@ -61,7 +66,10 @@ class Broker:
         self.server_stats = dict            # a server puts its counters here
         self.published = self.refused = self.offered = 0
         self.deliver_us = Histogram()
+        self._thread = thread_id()
         self._draining = False
+        self._undelivered = deque()
+        self._steps = None                  # the fan-out that is going on
         self._patterns = PatternTree()
         self._routes = {}
         self._bounded = {}
@@ -100,7 +108,9 @@ class Broker:
     def pack(self, topic, payloads, keys=None, ids=None, headers=None):
         """Return *payloads* as a batch that keeps this broker's limits. *headers*: a map for all, or a list."""
         limits = self.settings
-        if not isinstance(payloads, (list, tuple)) or not 0 < len(payloads) <= limits.max_batch_messages:
+        if not isinstance(payloads, (list, tuple)):
+            raise InvalidPayload(f"publish_many takes a list of payloads, not {type(payloads).__name__}.")
+        if not 0 < len(payloads) <= limits.max_batch_messages:
             raise BatchTooLarge(f"publish_many takes a list of 1 to {limits.max_batch_messages} payloads.",
                                 limit=limits.max_batch_messages)
         if isinstance(headers, dict):
@@ -125,14 +135,20 @@ class Broker:
 
     def append(self, append):
         """Queue *append*; its ``reply(append)`` is called on the hub when it is done. Never waits."""
-        if self._draining:
-            raise ServerDraining("The server is shutting down and takes no more messages. Try again on the next one.")
+        self._check_thread()
         if self.failed is not None:
             raise type(self.failed)(str(self.failed), **self.failed.facts)
+        if self._draining:
+            raise ServerDraining("The server is shutting down and takes no more messages. Try again on the next one.")
         self._check_limits(append)
         self.store.append(append)       # first, as it may refuse
         self.pending_bytes += append.size
         self._idle.clear()
+
+    def _check_thread(self):
+        if thread_id() != self._thread:
+            raise RuntimeError("This broker belongs to the thread that opened it. "
+                               "Take broker.for_threads() there, and use that here.")
 
     def _check_limits(self, append):
         limits = self.settings
@@ -142,32 +158,59 @@ class Broker:
                                     size=batch.size, limit=limits.max_batch_bytes)
         if self.pending_bytes + append.size > max(limits.max_pending_bytes, append.size):
             self.refused += 1
-            raise LimitExceeded(f"{self.pending_bytes} bytes wait for the disk already (max_pending_bytes is "
-                                f"{limits.max_pending_bytes}). Publish more slowly, or wait for answers.",
-                                limit=limits.max_pending_bytes)
+            raise Overloaded(f"{self.pending_bytes} bytes wait for the disk already (max_pending_bytes is "
+                             f"{limits.max_pending_bytes}). Try again a little later.", limit=limits.max_pending_bytes)
 
     # --- delivering --------------------------------------------------------------------------
 
     def _deliver(self, appends):
-        """Fan out what the store made durable, then answer the publishers (the store calls this)."""
+        """Take what the store made durable (it calls this), to fan it out: at once, or in turns if that takes long."""
+        self._undelivered.extend(appends)
+        if self._steps is None:
+            self._steps = self._deliver_steps()
+            if not self._deliver_turn():
+                gevent.spawn(self._deliver_rest)
+
+    def _deliver_rest(self):
+        done = False
+        while not done:
+            gevent.idle(2)      # polls, unlike sleep(0)
+            done = self._deliver_turn()
+
+    def _deliver_turn(self):
+        """Go on with the fan-out for a few milliseconds; return whether nothing is left."""
         began = time.perf_counter()
+        done = True
         try:
-            for append in appends:
-                self.pending_bytes -= append.size
-                if append.error is not None:
-                    self._refuse(append)
-                elif append.duplicate:
-                    self._answer(append)
-                else:
-                    self._fan_out(append)
+            for _ in self._steps:
+                if time.perf_counter() - began > _TURN_S:
+                    done = False
+                    break
             self._trims_of_delivered()
             for subscription in tuple(self._bounded.values()):
                 subscription.reach(self.next)
         except Exception as error:      # a bug of ours: nothing may be delivered out of order after it
             self._fail(self.report(error))
-        if not self.pending_bytes:
-            self._idle.set()
+            self._undelivered.clear()
+            done = True
+        if done:
+            self._steps = None
+            if not self.pending_bytes:
+                self._idle.set()
         self.deliver_us.add((time.perf_counter() - began) * 1e6)
+        return done
+
+    def _deliver_steps(self):
+        """Fan out each append, then answer its publisher; yield after each batch."""
+        while self._undelivered:
+            append = self._undelivered.popleft()
+            self.pending_bytes -= append.size
+            if append.error is not None:
+                self._refuse(append)
+            elif append.duplicate:
+                self._answer(append)
+            else:
+                yield from self._fan_out(append)
 
     def _fan_out(self, append):
         holders = {}
@@ -179,6 +222,7 @@ class Broker:
                 if subscription.offer(batch):
                     holders[subscription] = batch.next
                 self.offered += batch.count
+            yield
         if holders:
             self._hold(append, holders)
         else:
@@ -256,6 +300,7 @@ class Broker:
         ``"last"``; *until*: an offset or ``"end"``. Raises InvalidTopic, InvalidOption,
         OffsetOutOfRange, EpochMismatch, LimitExceeded.
         """
+        self._check_thread()
         self._check_admission()
         wanted = self._check_patterns(patterns)
         limits = self.settings
@@ -309,8 +354,10 @@ class Broker:
         if isinstance(patterns, str):
             patterns = [patterns]
         most = self.settings.max_patterns
-        if not isinstance(patterns, (list, tuple)) or not 1 <= len(patterns) <= most:
-            raise LimitExceeded(f"A subscription has 1 to {most} patterns: text, or a list of texts.", limit=most)
+        if not isinstance(patterns, (list, tuple)):
+            raise InvalidTopic(f"patterns is text or a list of texts, not {type(patterns).__name__}.")
+        if not 1 <= len(patterns) <= most:
+            raise LimitExceeded(f"A subscription has 1 to {most} patterns, not {len(patterns)}.", limit=most)
         return PatternSet(patterns)
 
     def _check_admission(self):
@@ -377,7 +424,7 @@ class Broker:
 
     def get(self, offset):
         """Return the message at *offset*, or None."""
-        offset = _within("offset", offset, None, 0, 1 << 62)
+        offset = _within("offset", offset, None, 0, 1 << 53)
         return _only(self.store.get(offset))
 
     def last(self, topic, key=None):
@@ -389,7 +436,7 @@ class Broker:
 
     def topics(self, patterns=">"):
         """Return ``[{"topic", "messages", "bytes", "next"}, ...]`` of what is kept."""
-        return self.store.topics(self._check_patterns(patterns))
+        return [topic for topic in self.store.topics(self._check_patterns(patterns)) if topic["messages"]]
 
     def describe_subscriptions(self):
         """Return one map for each subscription, for people and dashboards."""
@@ -407,6 +454,7 @@ class Broker:
 
     def for_threads(self):
         """Return a :class:`~zstreampub.bridge.ThreadBridge`, with which native threads use this broker."""
+        self._check_thread()
         return ThreadBridge(self)
 
     # --- ending ----------------------------------------------------------------------------------

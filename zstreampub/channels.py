@@ -10,7 +10,7 @@ from time import monotonic
 import gevent
 
 from . import wire
-from .errors import ZStreamPubError
+from .errors import SubscriberSilent, ZStreamPubError
 
 _RESERVE = 2                    # credits kept for the goodbye: the end item, then the error
 _TURN_ITEMS = 64                # of one stream, then it is the others' turn
@@ -56,6 +56,11 @@ class Channel:
 
     def lost(self):
         """Learn that the client is gone; nothing can be sent any more."""
+
+    def give_up(self, silence_s):
+        """End it: the client has shown no sign of life for *silence_s*."""
+        self.close()
+        self.lost()
 
     def keep_alive(self, now):
         """Learn that it is time to look whether anything should be said."""
@@ -166,6 +171,14 @@ class Stream(Channel):
 
     def lost(self):
         self._close_subscription()
+
+    def give_up(self, silence_s):
+        # It may be alive, and only send no heartbeats: then it must hear why nothing comes any more.
+        error = SubscriberSilent(f"No heartbeat came for {silence_s:.1f} s. Send one every {self.lane.heartbeat_s} s.")
+        if self.feed is None:
+            self.fail(error)
+        else:
+            self.feed.subscription.end(error)
 
     def close(self):
         if self.peer.channels.get(self.id) is self:

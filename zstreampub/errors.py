@@ -68,7 +68,7 @@ class DeadlineExceeded(RequestError):
 
 
 class LimitExceeded(RequestError):
-    """A limit of the server is reached: subscriptions, patterns, topics or pending bytes."""
+    """A limit of the server is reached: subscriptions, patterns or topics."""
 
 
 class UnknownMethod(RequestError):
@@ -77,6 +77,12 @@ class UnknownMethod(RequestError):
 
 class MalformedRequest(RequestError):
     """The frame is not a zerorpc request, or its arguments do not fit the method."""
+
+
+# --- the caller is right, and too early -----------------------------------------
+
+class Overloaded(ZStreamPubError):
+    """Publishers are faster than the disk (``max_pending_bytes``); the same request goes through a little later."""
 
 
 # --- the caller is not allowed -------------------------------------------------
@@ -93,6 +99,10 @@ class SubscriptionEnded(ZStreamPubError):
 
 class SlowConsumer(SubscriptionEnded):
     """The subscriber did not keep up and its policy ends such a subscription."""
+
+
+class SubscriberSilent(SubscriptionEnded):
+    """The subscriber sent no heartbeats, so it was taken for lost."""
 
 
 class ServerDraining(SubscriptionEnded):

@@ -292,8 +292,7 @@ class Lane:
             if channel.suspect:
                 logger.info("peer %s lost: silent for %.1f s", channel.peer.id.hex(), now - channel.seen)
                 self.lost_peers += 1
-                channel.close()
-                channel.lost()
+                channel.give_up(now - channel.seen)
                 return
             channel.suspect = True      # what has arrived is read before anybody is declared lost
         else:

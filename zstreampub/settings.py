@@ -53,6 +53,11 @@ class Settings:
     def __post_init__(self):
         for one in fields(self):
             _check(one, getattr(self, one.name))
+        for name, ceiling in (("queue_messages", "max_queue_messages"), ("queue_bytes", "max_queue_bytes"),
+                              ("block_timeout_s", "max_block_timeout_s")):
+            if getattr(self, name) > getattr(self, ceiling):
+                raise InvalidOption(f"{name} is {getattr(self, name)}, over {ceiling}, which is "
+                                    f"{getattr(self, ceiling)}. Lower the one or raise the other.", option=name)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from .. import wire
 from ..errors import (
     ConnectionLost,
     InvalidPayload,
+    Overloaded,
     RequestError,
     RequestTimeout,
     ServerDraining,
@@ -50,7 +51,7 @@ class Call:
             self._end(args[0] if type(args) is list and args else None, None)
         elif name == wire.ERR:
             error = error_of(args)
-            if isinstance(error, ServerDraining) and self._retry:
+            if isinstance(error, (ServerDraining, Overloaded)) and self._retry:
                 self._channels.send_later(self)
             else:
                 self._end(None, error)

@@ -111,7 +111,7 @@ class Channels:
             self._connection.send(wire.answer(channel.id, self.new_id(), name, wire.pack(args)))
 
     def send_later(self, channel):
-        """Send *channel* again, and everything that comes after it, when the server has had time to be replaced."""
+        """Send *channel* again, and what comes after it, when the server has had time to be replaced or to catch up."""
         if self._channels.pop(channel.id, None) is not None:
             # The old name is used up on this connection; the new one sorts in the same place.
             tries = int.from_bytes(channel.id[-2:], "big")

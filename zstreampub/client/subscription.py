@@ -23,6 +23,7 @@ from ..errors import (
     SlowConsumer,
     StoreClosed,
     StoreCorrupt,
+    SubscriberSilent,
     SubscriptionEnded,
 )
 from ..message import Batch
@@ -31,7 +32,7 @@ from .stream import NOTHING, Closed, Done, Stream
 from .timing import Backoff
 
 _GOODBYE_S = 2.0            # the longest that close() waits for the server
-_RESUMABLE = (SlowConsumer, ServerDraining, StoreClosed)
+_RESUMABLE = (SlowConsumer, SubscriberSilent, ServerDraining, StoreClosed)
 
 
 class Subscription:

@@ -167,6 +167,21 @@ def test_unanswered_requests_are_sent_again_in_order_with_their_sequence_after_a
     assert server.log == [("a", 0), ("a", 1), ("a", 2)]
 
 
+def test_an_overloaded_server_is_asked_again_in_order_and_with_the_same_sequence(server, client):
+    refused = []
+
+    def refuse_once(request):
+        refused.append(request.args[1]["sequence"])
+        server.on.clear()
+        request.error("Overloaded")
+
+    server.on["append"] = refuse_once
+    tasks = [spawned(client.publish, "a", number) for number in range(3)]
+
+    assert [outcome(task) for task in tasks] == [0, 1, 2]
+    assert [request.args[1]["sequence"] for request in server.named("append")] == [*refused, *refused]
+
+
 def test_a_draining_server_is_asked_again_in_order(server, client):
     server.on["append"] = lambda request: request.error("ServerDraining")
     tasks = [spawned(client.publish, "a", 0)]
