@@ -61,6 +61,19 @@ def test_publish_lines_sends_each_line_as_text_also_an_empty_one(run, client, st
     assert err.startswith("zstreampub: 3 messages in ") and "offsets [0, 3)" in err
 
 
+@pytest.mark.parametrize("flags", [("--lines", "a.b"), ("--json", "a.b")])
+def test_a_line_over_the_limit_is_named_and_the_next_is_published(run, client, stdin, monkeypatch, flags):
+    monkeypatch.setattr("zstreampub.cli.source.MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr("zstreampub.cli.source._PIECE", 100)
+    stdin(b"1\n" + b"2" * 1001 + b"\n3\n")
+
+    code, _, err = run("publish", *flags)
+
+    assert code == 1
+    assert [str(payload) for _, payload, _, _ in client.published] == ["1", "3"]
+    assert "stdin:2: the line has more than 64 MiB" in err and "1 line skipped" in err
+
+
 def test_publish_json_fills_the_topic_the_key_and_the_payload_from_the_fields(run, client, tmp_path):
     path = tmp_path / "flights"
     path.write_bytes(gzip.compress(b'{"o": "SFO", "d": "LAX", "n": 7}\n\n{"o": "OAK", "d": "SFO", "n": 8}\n'))

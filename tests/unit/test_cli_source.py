@@ -107,3 +107,32 @@ def test_a_line_of_many_pieces_is_joined_once(tmp_path, monkeypatch):
     path.write_bytes(b"ab\r\n" + b"x" * 100 + b"\nc\n\nlast")
 
     assert lines_of(path) == [b"ab", b"x" * 100, b"c", b"", b"last"]
+
+
+@pytest.mark.parametrize("content, lines", [
+    (b"a\n" + b"x" * 9 + b"\nb\n", [b"a", None, b"b"]),
+    (b"a\n" + b"x" * 100, [b"a", None]),
+    (b"x" * 8 + b"\n" + b"y" * 9 + b"\n" + b"z" * 8, [b"x" * 8, None, b"z" * 8]),
+    (b"x" * 9 + b"\n\n" + b"y" * 50 + b"\n", [None, b"", None]),
+])
+def test_a_line_over_the_limit_is_passed_over_and_the_next_one_comes(tmp_path, monkeypatch, content, lines):
+    monkeypatch.setattr("zstreampub.cli.source.MAX_LINE_BYTES", 8)
+    monkeypatch.setattr("zstreampub.cli.source._PIECE", 3)
+    path = tmp_path / "file"
+    path.write_bytes(content)
+
+    assert lines_of(path) == lines
+
+
+def test_an_endless_line_is_told_before_it_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr("zstreampub.cli.source.MAX_LINE_BYTES", 8)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = os.open(path, os.O_RDWR)
+    source = Source(str(path))
+
+    os.write(writer, b"x" * 9)
+
+    assert next(source.lines()) == [None]
+    source.close()
+    os.close(writer)

@@ -12,9 +12,10 @@ from ..topics import check_topic
 from . import exits
 from .options import client_options, command, connected, option
 from .screen import Out, note
-from .source import Source
+from .source import MAX_LINE_BYTES, Source
 from .template import Template, field_of
 
+_TOO_LONG = f"the line has more than {MAX_LINE_BYTES >> 20} MiB; is it text with line ends?"
 _GOODBYE_S = 2.0    # after ctrl-C: how long the answers to what was sent are waited for
 
 
@@ -22,9 +23,11 @@ _GOODBYE_S = 2.0    # after ctrl-C: how long the answers to what was sent are wa
          "  zstreampub publish --json 'flights.{origin}.{destination}' --key origin flights.jsonl.gz\n"
          "  tail -f access.log | zstreampub publish --lines web.access")
 @click.argument("arguments", nargs=-1, metavar="[TOPIC PAYLOAD | FILE...]")
-@option("--lines", "lines_topic", metavar="TOPIC", help="Publish each line of the FILEs under TOPIC, as text.")
+@option("--lines", "lines_topic", metavar="TOPIC",
+        help="Publish each line of the FILEs under TOPIC, as text; an empty line is an empty message.")
 @option("--json", "json_topic", metavar="TEMPLATE",
-        help="Publish each line of the FILEs, a JSON value, under a topic with {field} or {outer.inner} in it.")
+        help="Publish each line of the FILEs, a JSON value, under a topic with {field} or {outer.inner} in it; "
+             "empty lines are passed over.")
 @option("--json-payload", is_flag=True, help="PAYLOAD (or each line of --lines) is JSON.")
 @option("--bytes", "bytes_payload", is_flag=True, help="PAYLOAD (or each line of --lines) is bytes, not text.")
 @option("--payload-field", metavar="FIELD", help="With --json: only this field of the line is the payload.")
@@ -39,7 +42,7 @@ def publish(arguments, lines_topic, json_topic, address, timeout_s, **values):
 
     Without a FILE, or where it is -, lines come from stdin; a PAYLOAD of - is all of stdin.
     Gzip is recognised by its content. The offset of a single message goes to stdout when it
-    is on disk. A line that cannot be published is named with its number, and the exit code is 1.
+    is on disk. A line that cannot be published, or is over 64 MiB, is named with its number, and the exit code is 1.
     """
     headers = _parse_headers(values["headers"])
     if values["json_payload"] and values["bytes_payload"]:
@@ -103,7 +106,7 @@ def _entries(sources, entry_of, tick, account):
             for lines in source.lines():
                 for line in lines:
                     number += 1
-                    make = entry_of(line)
+                    make = entry_of(line) if line is not None else partial(_fail, _TOO_LONG)
                     if make is not None:
                         yield f"{source.name}:{number}", make
                 tick(account)

@@ -2,6 +2,7 @@
 
 Gzip is recognised by its first bytes, not by a name. A pipe is read when it has
 something, so a line is published when it was written and not when a buffer is full.
+A line without end must not take all memory: one that is over MAX_LINE_BYTES is passed over.
 """
 
 import os
@@ -9,6 +10,7 @@ import stat
 import sys
 import zlib
 
+MAX_LINE_BYTES = 64 << 20
 _PIECE = 256 * 1024
 _GZIP = b"\x1f\x8b"
 
@@ -26,18 +28,23 @@ class Source:
         self.taken = 0
 
     def lines(self):
-        """Yield lists of lines as bytes, without their ends, as they come; raise ValueError for broken gzip."""
-        begun = []      # pieces of the line whose end has not come: joined once, however long it is
+        """Yield lists of lines as bytes, without their ends, as they come; raise ValueError for broken gzip.
+
+        None stands for a line of more than MAX_LINE_BYTES; it comes when that is known, and the rest of the line is
+        passed over.
+        """
+        begun = _Begun()
         for piece in self._plain():
             lines = piece.split(b"\n")
-            begun.append(lines[0])
+            if begun.add(lines[0]):
+                yield [None]
             if len(lines) > 1:
-                lines[0] = b"".join(begun)
-                begun = [lines.pop()]
-                yield [line.removesuffix(b"\r") for line in lines]
-        rest = b"".join(begun)
-        if rest:
-            yield [rest.removesuffix(b"\r")]
+                ended = [] if begun.is_too_long else [begun.join()]
+                begun = _Begun()
+                begun.add(lines.pop())
+                yield [line.removesuffix(b"\r") for line in ended + lines[1:]]
+        if begun.size and not begun.is_too_long:
+            yield [begun.join().removesuffix(b"\r")]
 
     def close(self):
         os.close(self._fd)
@@ -82,3 +89,28 @@ class Source:
         piece = os.read(self._fd, _PIECE)
         self.taken += len(piece)
         return piece
+
+
+class _Begun:
+    """A line whose end has not come: its pieces are joined once, however long it is."""
+
+    def __init__(self):
+        self.size = 0
+        self._pieces = []
+
+    @property
+    def is_too_long(self):
+        return self.size > MAX_LINE_BYTES
+
+    def add(self, piece):
+        """Take the next piece; return whether the line has become too long with it."""
+        was = self.is_too_long
+        self.size += len(piece)
+        if not self.is_too_long:
+            self._pieces.append(piece)
+            return False
+        self._pieces.clear()
+        return not was
+
+    def join(self):
+        return b"".join(self._pieces)
