@@ -118,7 +118,8 @@ def end_on_sigterm():
     """Let SIGTERM end the command as ctrl-C does: with everything that it closes and writes down."""
     import gevent
 
-    gevent.signal_handler(signal.SIGTERM, gevent.kill, gevent.getcurrent(), Failed(TERMINATED))
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        gevent.signal_handler(signal.SIGTERM, gevent.kill, gevent.getcurrent(), Failed(TERMINATED))
 
 
 def settings_options(function):
