@@ -5,7 +5,7 @@ from collections import deque
 import gevent
 from gevent.event import Event
 
-from zstreampub import broker as broker_module
+from zstreampub import fanout
 from zstreampub.broker import Broker
 from zstreampub.message import Batch
 from zstreampub.settings import Settings
@@ -13,7 +13,7 @@ from zstreampub.store import Append, Gap
 from zstreampub.stores.memory import MemoryStore
 
 # A step of a test is a step of the broker, however slow the machine.
-broker_module._TURN_S = 60.0
+fanout._TURN_S = 60.0
 
 
 def let_run():

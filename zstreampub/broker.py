@@ -6,11 +6,8 @@ whatever happens to it, commit and fan-out stay together.
 """
 
 import logging
-import time
-from collections import deque
 from uuid import uuid4
 
-import gevent
 from gevent.event import AsyncResult, Event
 
 from .bridge import ThreadBridge, thread_id
@@ -31,20 +28,16 @@ from .errors import (
     Unsubscribed,
     ZStreamPubError,
 )
+from .fanout import FanOut
 from .message import Batch, check_message_size
 from .policy import BUILT_IN, find_policy
 from .settings import Settings
-from .stats import Histogram
 from .store import Append
 from .subscription import Subscription
-from .topics import PatternSet, PatternTree, check_topic
+from .topics import PatternSet, check_topic
 
 logger = logging.getLogger(__name__)
 
-_TAIL_BYTES = 4 << 20       # of the newest batches, kept for readers that are only just behind
-_TAIL_MESSAGES = 1 << 16    # of these; small ones weigh a hundred times their bytes once maps were made of them
-_TURN_S = 0.003             # how long the fan-out may hold the hub
-_ROUTES = 8192              # topics whose subscriptions are remembered
 
 
 class Broker:
@@ -57,26 +50,17 @@ class Broker:
         self.store = store
         self.settings = settings or Settings()
         self.epoch = store.epoch
-        self.next = store.bounds()[1]       # everything below was delivered
+        self._fan_out = FanOut(store.bounds()[1], self._answer, self._turned, self._fail_by_bug)
         self.policies = {**BUILT_IN, **{policy.name: policy for policy in policies}}
         self.subscriptions = {}
         self.pending_bytes = 0
         self.failed = None                  # why the store died, if it did
         self.on_failed = _ignore
         self.server_stats = dict            # a server puts its counters here
-        self.published = self.refused = self.offered = 0
-        self.deliver_us = Histogram()
+        self.refused = 0
         self._thread = thread_id()
         self._draining = False
-        self._undelivered = deque()
-        self._steps = None                  # the fan-out that is going on
-        self._patterns = PatternTree()
-        self._routes = {}
-        self._bounded = {}
-        self._tail = deque()
-        self._tail_first = self.next
         self._trims, self._trims_next = store.trim_mark(), (store.trim_mark(), self.next)
-        self._tail_bytes = self._tail_messages = 0
         self._idle = Event()
         self._idle.set()
         store.follow(self._deliver, self._fail)
@@ -87,6 +71,11 @@ class Broker:
         from .stores import open_store  # lmdb is loaded only by who opens a store
         settings = settings or Settings()
         return cls(open_store(url, settings), settings, policies)
+
+    @property
+    def next(self):
+        """The next offset: everything below was delivered."""
+        return self._fan_out.next
 
     # --- publishing ------------------------------------------------------------------------
 
@@ -164,88 +153,19 @@ class Broker:
     # --- delivering --------------------------------------------------------------------------
 
     def _deliver(self, appends):
-        """Take what the store made durable (it calls this), to fan it out: at once, or in turns if that takes long."""
-        self._undelivered.extend(appends)
-        if self._steps is None:
-            self._steps = self._deliver_steps()
-            if not self._deliver_turn():
-                gevent.spawn(self._deliver_rest)
-
-    def _deliver_rest(self):
-        done = False
-        while not done:
-            gevent.idle(2)      # polls, unlike sleep(0)
-            done = self._deliver_turn()
-
-    def _deliver_turn(self):
-        """Go on with the fan-out for a few milliseconds; return whether nothing is left."""
-        began = time.perf_counter()
-        done = True
-        try:
-            for _ in self._steps:
-                if time.perf_counter() - began > _TURN_S:
-                    done = False
-                    break
-            self._trims_of_delivered()
-            for subscription in tuple(self._bounded.values()):
-                subscription.reach(self.next)
-        except Exception as error:      # a bug of ours: nothing may be delivered out of order after it
-            self._fail(self.report(error))
-            self._undelivered.clear()
-            done = True
-        if done:
-            self._steps = None
-            if not self.pending_bytes:
-                self._idle.set()
-        self.deliver_us.add((time.perf_counter() - began) * 1e6)
-        return done
-
-    def _deliver_steps(self):
-        """Fan out each append, then answer its publisher; yield after each batch."""
-        while self._undelivered:
-            append = self._undelivered.popleft()
+        """Take what the store has finished, fan it out, then answer the publishers (the store calls this)."""
+        for append in appends:
             self.pending_bytes -= append.size
             if append.error is not None:
-                self._refuse(append)
-            elif append.duplicate:
-                self._answer(append)
-            else:
-                yield from self._fan_out(append)
+                self.refused += 1
+                if type(append.error) is StoreError:    # the writer is dead; a full store is a subclass
+                    self._fail(append.error)
+        self._fan_out.deliver(appends)
 
-    def _fan_out(self, append):
-        holders = {}
-        for batch in append.batches:
-            self._remember(batch)
-            self.next = batch.next
-            self.published += batch.count
-            for subscription in self._route(batch.topic):
-                if subscription.offer(batch):
-                    holders[subscription] = batch.next
-                self.offered += batch.count
-            yield
-        if holders:
-            self._hold(append, holders)
-        else:
-            self._answer(append)
-
-    def _hold(self, append, holders):
-        append.forget_bytes()       # a held answer must cost no more than an answer
-        waiting = len(holders)
-
-        def release():
-            nonlocal waiting
-            waiting -= 1
-            if not waiting:
-                self._answer(append)
-
-        for subscription, offset in holders.items():
-            subscription.hold(offset, release)
-
-    def _refuse(self, append):
-        self.refused += 1
-        if type(append.error) is StoreError:    # the writer is dead; a full store is a subclass
-            self._fail(append.error)
-        self._answer(append)
+    def _turned(self, done):
+        self._trims_of_delivered()
+        if done and not self.pending_bytes:
+            self._idle.set()
 
     def _answer(self, append):
         try:
@@ -253,42 +173,17 @@ class Broker:
         except Exception as error:      # the publisher's own callback must not tear the fan-out of the others
             self.report(error)
 
+    def _fail_by_bug(self, error):
+        self._fail(self.report(error))
+
     def _fail(self, error):
         if self.failed is None:
             self.failed = error
             self.on_failed(error)
 
-    def _route(self, topic):
-        route = self._routes.get(topic)
-        if route is None:
-            if len(self._routes) >= _ROUTES:
-                self._routes.clear()
-            route = self._routes[topic] = self._patterns.match(topic)
-        return route
-
-    def _remember(self, batch):
-        tail = self._tail
-        tail.append(batch)
-        self._tail_bytes += batch.size
-        self._tail_messages += batch.count
-        while self._tail_bytes > _TAIL_BYTES or self._tail_messages > _TAIL_MESSAGES:
-            old = tail.popleft()
-            self._tail_bytes -= old.size
-            self._tail_messages -= old.count
-            self._tail_first = old.next
-
     def tail_from(self, cursor):
         """Return the batches from *cursor* on if they are all in memory still, else None."""
-        if cursor < self._tail_first:
-            return None
-        if cursor >= self.next:
-            return ()
-        found = []
-        for batch in reversed(self._tail):
-            if batch.next <= cursor:
-                break
-            found.append(batch)
-        return reversed(found)
+        return self._fan_out.tail_from(cursor)
 
     # --- subscribing ---------------------------------------------------------------------------
 
@@ -331,20 +226,12 @@ class Broker:
 
     def remove(self, subscription):
         """Forget *subscription* (it calls this as it ends)."""
-        if self.subscriptions.pop(subscription.id, None) is None:
-            return
-        self._bounded.pop(subscription.id, None)
-        for pattern in set(subscription.wanted.patterns):
-            self._patterns.remove(pattern, subscription)
-        self._routes.clear()
+        if self.subscriptions.pop(subscription.id, None) is not None:
+            self._fan_out.remove(subscription)
 
     def _add(self, subscription):
         self.subscriptions[subscription.id] = subscription
-        for pattern in set(subscription.wanted.patterns):
-            self._patterns.add(pattern, subscription)
-        self._routes.clear()
-        if subscription.until < 1 << 62:
-            self._bounded[subscription.id] = subscription
+        self._fan_out.add(subscription)
         subscription.begin()
         return subscription
 
@@ -447,9 +334,9 @@ class Broker:
         first, _ = self.store.bounds()
         return {
             "epoch": self.epoch, "first": first, "next": self.next,
-            "published": self.published, "refused": self.refused, "offered": self.offered,
+            "published": self._fan_out.published, "refused": self.refused, "offered": self._fan_out.offered,
             "pending_bytes": self.pending_bytes, "subscriptions": len(self.subscriptions),
-            "deliver_us": self.deliver_us.summary(), "store": self.store.stats(), "server": self.server_stats(),
+            "deliver_us": self._fan_out.turn_us.summary(), "store": self.store.stats(), "server": self.server_stats(),
         }
 
     def for_threads(self):

@@ -185,6 +185,11 @@ class Subscription:
         return max(self.cursor, min(self._broker.next, self.until)) if self.live else self.cursor
 
     @property
+    def is_bounded(self):
+        """Whether it ends at an offset."""
+        return self.until < _ENDLESS
+
+    @property
     def state(self):
         """``live``, ``replaying`` or ``ended``."""
         return "ended" if self._closed else "live" if self.live else "replaying"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.hand_store import Stage
-from zstreampub import broker as broker_module
+from zstreampub import fanout
 from zstreampub import message as message_module
 from zstreampub.errors import SlowConsumer
 from zstreampub.topics import matches
@@ -24,7 +24,7 @@ STEPS = st.lists(st.one_of(PUBLISH, PUBLISH, *(
 
 @pytest.fixture(autouse=True, params=[0, 4 << 20], ids=["no tail", "tail"])
 def tail(request, monkeypatch):
-    monkeypatch.setattr(broker_module, "_TAIL_BYTES", request.param)
+    monkeypatch.setattr(fanout, "_TAIL_BYTES", request.param)
 
 
 def play(stage, reader, steps):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.hand_store import Stage
-from zstreampub import broker as broker_module
+from zstreampub import fanout
 from zstreampub.settings import Retention
 from zstreampub.topics import PatternSet
 
@@ -32,7 +32,7 @@ TRIM = st.tuples(st.just("trim"), st.tuples(PATTERNS, WHERE))
 
 @pytest.fixture(autouse=True, params=[0, 200, 4 << 20], ids=["no tail", "short tail", "long tail"])
 def tail(request, monkeypatch):
-    monkeypatch.setattr(broker_module, "_TAIL_BYTES", request.param)
+    monkeypatch.setattr(fanout, "_TAIL_BYTES", request.param)
 
 
 class Play(Stage):

@@ -6,9 +6,8 @@ import zerorpc
 from gevent.event import Event
 
 from tests.hand_store import Stage
-from zstreampub import broker as broker_module
+from zstreampub import fanout, wire
 from zstreampub import lane as lane_module
-from zstreampub import wire
 from zstreampub.broker import Broker
 from zstreampub.channels import Channel, Peer
 from zstreampub.lane import Lane
@@ -127,7 +126,7 @@ def test_a_reader_that_takes_as_soon_as_it_is_told_holds_no_publisher():
 
 
 def test_the_tail_in_memory_is_bounded_by_messages_too(monkeypatch):
-    monkeypatch.setattr(broker_module, "_TAIL_MESSAGES", 100)
+    monkeypatch.setattr(fanout, "_TAIL_MESSAGES", 100)
     with Broker.open("memory:") as broker:
         for _ in range(5):
             broker.publish_many("a", [None] * 40)

@@ -297,7 +297,7 @@ def test_a_subscription_that_ends_leaves_nothing_behind(broker):
     for _ in range(3):
         broker.subscribe(["a.*", "b", "a.*"], until=100).close()
 
-    assert (broker.subscriptions, broker._bounded, broker._patterns._root) == ({}, {}, {})
+    assert (broker.subscriptions, broker._fan_out._bounded, broker._fan_out._patterns._root) == ({}, {}, {})
 
 
 def test_last_of_each_topic_ends_where_until_says():
@@ -545,7 +545,7 @@ def test_a_topic_of_which_nothing_is_kept_is_not_listed(broker):
 
 
 def test_a_long_fan_out_gives_others_a_turn_and_keeps_the_order(monkeypatch):
-    monkeypatch.setattr("zstreampub.broker._TURN_S", 0.0)       # a turn for each batch
+    monkeypatch.setattr("zstreampub.fanout._TURN_S", 0.0)       # a turn for each batch
     stage = Stage()
     subscription = stage.broker.subscribe("a")
     for number in range(4):
@@ -555,6 +555,6 @@ def test_a_long_fan_out_gives_others_a_turn_and_keeps_the_order(monkeypatch):
     while stage.broker.next < 8:
         gevent.idle()
 
-    assert stage.broker.deliver_us.summary()["count"] >= 8, "each batch had a turn of its own"
+    assert stage.broker.stats()["deliver_us"]["count"] >= 8, "each batch had a turn of its own"
     assert [append.firsts for append in stage.replies] == [[0, 1], [2, 3], [4, 5], [6, 7]]
     assert [subscription.take().first for _ in range(4)] == [0, 2, 4, 6]

@@ -116,8 +116,8 @@ def test_a_gap_of_retention_is_told_before_what_is_left():
         stage.publish(("a", [payload], None))
         stage.store.settle()
     stage.store.trim(PatternSet(["a"]), 2)
-    stage.broker._tail.clear()
-    stage.broker._tail_first = 4
+    stage.broker._fan_out._tail.clear()
+    stage.broker._fan_out._tail_first = 4
     feed = MapFeed(stage.broker, stage.subscribe("a", start=0).subscription)
 
     found = [item for item, _ in drain(stage, feed)]

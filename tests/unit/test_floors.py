@@ -19,6 +19,7 @@ FLOORS = [
     {"settings", "store", "policy", "transport", "bridge"},
     {"stores/", "queue", "feed", "requests", "channels", "gather"},
     {"subscription"},
+    {"fanout"},
     {"broker"},
     {"consumers"},
     {"service", "methods", "lane"},

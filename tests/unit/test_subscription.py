@@ -100,7 +100,7 @@ def test_an_error_ends_the_iteration_after_what_was_read(broker):
 
 
 def test_a_gap_comes_as_one_item_of_the_iteration(broker, monkeypatch):
-    monkeypatch.setattr("zstreampub.broker._TAIL_BYTES", 0)
+    monkeypatch.setattr("zstreampub.fanout._TAIL_BYTES", 0)
     for payload in range(3):
         broker.publish("a", payload)
     broker.store.trim(PatternSet(["a"]), 2)
@@ -156,7 +156,7 @@ def test_a_read_that_comes_back_after_the_end_is_ignored(monkeypatch):
 
 
 def test_a_message_that_does_not_fit_waits_for_room_and_is_not_lost(monkeypatch):
-    monkeypatch.setattr("zstreampub.broker._TAIL_BYTES", 0)
+    monkeypatch.setattr("zstreampub.fanout._TAIL_BYTES", 0)
     stage = Stage()
     stage.publish(("a", [bytes(10)], None), ("a", [bytes(900)], None), ("a", [bytes(10)], None))
     stage.store.settle()
@@ -169,7 +169,7 @@ def test_a_message_that_does_not_fit_waits_for_room_and_is_not_lost(monkeypatch)
 
 
 def test_a_reader_that_is_ahead_of_the_delivery_gets_only_the_rest_of_a_batch(monkeypatch):
-    monkeypatch.setattr("zstreampub.broker._TAIL_BYTES", 0)
+    monkeypatch.setattr("zstreampub.fanout._TAIL_BYTES", 0)
     stage = Stage()
     stage.publish(("a", [0], None))
     stage.store.settle()
@@ -188,7 +188,7 @@ def test_a_reader_that_is_ahead_of_the_delivery_gets_only_the_rest_of_a_batch(mo
 
 
 def test_a_gap_that_reaches_behind_its_chunk_is_told_once(monkeypatch):
-    monkeypatch.setattr("zstreampub.broker._TAIL_BYTES", 0)
+    monkeypatch.setattr("zstreampub.fanout._TAIL_BYTES", 0)
     stage = Stage()
     for topic in "bbbba":
         stage.publish((topic, [1], None))
