@@ -79,9 +79,9 @@ def test_a_batch_may_have_the_most_messages_and_not_one_more(broker):
     for payloads in ([1] * 6, []):
         with pytest.raises(BatchTooLarge):
             broker.publish_many("a", payloads)
-    for payloads in (None, 5, "text"):
+    for no_list in (None, 5, "text"):
         with pytest.raises(InvalidPayload):
-            broker.publish_many("a", payloads)
+            broker.publish_many("a", no_list)
 
 
 def test_a_batch_may_have_the_most_bytes_and_not_one_more(broker):

@@ -440,7 +440,12 @@ class TestBesideOthers:
         for at in range(20):
             follower.publish("a", at)
         turns, in_thread = [], store._in_thread
-        monkeypatch.setattr(store, "_in_thread", lambda *work: turns.append(work) or in_thread(*work))
+
+        def counted(*work):
+            turns.append(work)
+            return in_thread(*work)
+
+        monkeypatch.setattr(store, "_in_thread", counted)
 
         assert store.offset_of_last(EVERYTHING, 1000) == 0
         assert len(turns) >= 10
@@ -461,7 +466,12 @@ class TestBesideOthers:
 def test_the_names_of_a_new_store_are_on_disk_before_an_offset_is_given_out(tmp_path, monkeypatch):
     synced = set()
     fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (synced.add(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))
+
+    def noted(fd):
+        synced.add(os.readlink(f"/proc/self/fd/{fd}"))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
 
     open_store(f"lmdb:{tmp_path}/new/below/store").close()
 

@@ -269,7 +269,7 @@ def test_a_method_that_a_subclass_overrides_is_the_one_that_is_called():
 def test_a_method_that_is_set_on_the_service_itself_is_the_one_that_is_called():
     with Broker.open("memory:") as broker:
         service = Service(broker)
-        service.publish = lambda topic, payload: "mine"     # type: ignore[method-assign]
+        service.publish = lambda topic, payload: "mine"
         with serving(service) as (_, peer):
             assert call(peer, "publish", "a", 1) == ("OK", ["mine"])
         assert broker.next == 0
