@@ -44,7 +44,7 @@ class InvalidBatch(RequestError):
 
 
 class MessageTooLarge(RequestError):
-    """One message, with its metadata, is over ``max_message_bytes``."""
+    """A payload is over ``max_message_bytes``."""
 
 
 class BatchTooLarge(RequestError):

@@ -14,7 +14,7 @@ The format, version 1 (all integers big-endian)::
     16  u64   time of the append, microseconds since the epoch; 0 until appended
     24  u32   P, bytes of all payloads
     28  u32   M, bytes of the metadata
-    32  u32   CRC-32 of all that follows this header
+    32  u32   CRC-32 of bytes 0 to 7, 24 to 31, and all that follows this header
     36  T     topic, UTF-8
         4*N   length of each payload; absent where all have the same, P / N
         P     the payloads, each one msgpack value, one after the other
@@ -187,7 +187,7 @@ class Batch:
             raise BatchTooLarge(f"A batch has at most {max_batch_messages} messages, this one has {batch.count}.",
                                 count=batch.count, limit=max_batch_messages)
         columns.check_sizes(batch.count, max_message_bytes)
-        if crc32(memoryview(packed)[HEADER.size:]) != columns.checksum:
+        if _checksum(packed, memoryview(packed)[HEADER.size:]) != columns.checksum:
             raise InvalidBatch("The checksum of the batch does not fit its content.")
         return batch
 
@@ -207,9 +207,9 @@ class Batch:
             flags |= HAS_METADATA
             parts.append(tail)
         body = b"".join(parts)
-        head = HEADER.pack(VERSION, flags, len(name), len(values), first, time_us,
-                           sum(lengths), len(tail), crc32(body))
-        return cls(head + body, topic, len(values), first, time_us)
+        head = HEADER.pack(VERSION, flags, len(name), len(values), first, time_us, sum(lengths), len(tail), 0)
+        packed = b"".join((head[:-4], _checksum(head, body).to_bytes(4, "big"), body))
+        return cls(packed, topic, len(values), first, time_us)
 
     def seal(self, first, time_us):
         """Write the offset and the time of the append into the bytes (the store does, once)."""
@@ -223,7 +223,7 @@ class Batch:
 
     def verify(self):
         """Raise StoreCorrupt unless the bytes are what the publisher packed."""
-        if crc32(memoryview(self.packed)[HEADER.size:]) != HEADER.unpack_from(self.packed)[-1]:
+        if _checksum(self.packed, memoryview(self.packed)[HEADER.size:]) != HEADER.unpack_from(self.packed)[-1]:
             raise StoreCorrupt(f"The batch at offset {self.first} does not fit its checksum.", offset=self.first)
 
     @property
@@ -370,6 +370,11 @@ class _Columns:
             except Exception as error:      # msgpack raises ten kinds
                 raise InvalidBatch(f"The metadata of the batch is no msgpack map: {error}.") from error
             _check_metadata(metadata, count)
+
+
+def _checksum(head, body):
+    """Return the CRC-32 of what the publisher has written: all but what the store fills in."""
+    return crc32(body, crc32(head[24:32], crc32(head[:8])))
 
 
 def pack_payload(value):

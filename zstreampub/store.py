@@ -13,8 +13,8 @@ pass; the broker relies on these laws and on nothing else.
 5. An offset that was given out is never given to another message, also not after a crash.
 6. An append that repeats a producer's sequence is not stored again: it is told with the
    firsts of the original and ``duplicate`` set.
-7. Reading never waits for writing. ``append`` never waits at all; every other verb may
-   hold the calling greenlet, none holds the hub.
+7. Reading never waits for writing. ``append``, ``bounds`` and ``trim_mark`` never wait at all;
+   every other verb may hold the calling greenlet, none holds the hub.
 8. A reader that finds messages trimmed away under it is told so, from the same snapshot
    from which it got the messages.
 """

@@ -83,7 +83,7 @@ def unpack_batch(batch):
     flags, count, first = batch[1], int.from_bytes(batch[4:8], "big"), int.from_bytes(batch[8:16], "big")
     topic_end = 36 + int.from_bytes(batch[2:4], "big")
     payload_bytes, metadata_bytes = (int.from_bytes(batch[at:at + 4], "big") for at in (24, 28))
-    assert batch[0] == 1 and zlib.crc32(batch[36:]) == int.from_bytes(batch[32:36], "big")
+    assert batch[0] == 1 and checksum(batch, batch[36:]) == int.from_bytes(batch[32:36], "big")
     lengths, at = [payload_bytes // count] * count, topic_end
     if flags & 1:
         lengths = [int.from_bytes(batch[at + 4 * i:at + 4 * i + 4], "big") for i in range(count)]
@@ -102,5 +102,11 @@ def pack_batch(topic, payloads):
     values = [msgpack.packb(payload) for payload in payloads]
     body = topic.encode() + b"".join(len(value).to_bytes(4, "big") for value in values) + b"".join(values)
     head = [(1, 1), (1, 1), (len(topic.encode()), 2), (len(values), 4), (0, 8), (0, 8), (sum(map(len, values)), 4),
-            (0, 4), (zlib.crc32(body), 4)]
-    return b"".join(number.to_bytes(size, "big") for number, size in head) + body
+            (0, 4)]
+    front = b"".join(number.to_bytes(size, "big") for number, size in head)
+    return front + checksum(front, body).to_bytes(4, "big") + body
+
+
+def checksum(head, body):
+    """Return the CRC-32 of all that the publisher writes."""
+    return zlib.crc32(body, zlib.crc32(head[24:32], zlib.crc32(head[:8])))

@@ -2,11 +2,11 @@
 
 import math
 import struct
-from zlib import crc32
 
 import msgpack
 import pytest
 
+from tests.packing import with_checksum
 from zstreampub.errors import (
     BatchTooLarge,
     InvalidBatch,
@@ -139,7 +139,8 @@ def repacked(batch, **changes):
     names = ("version", "flags", "topic", "count", "first", "time", "payloads", "metadata", "checksum")
     fields = dict(zip(names, HEADER.unpack_from(batch.packed)))
     fields.update(changes)
-    return HEADER.pack(*fields.values()) + batch.packed[HEADER.size:]
+    body = batch.packed[HEADER.size:]
+    return HEADER.pack(*fields.values()) + body if "checksum" in changes else with_checksum(fields.values(), body)
 
 
 @pytest.mark.parametrize("changes", [
@@ -159,13 +160,26 @@ def test_a_payload_of_no_bytes_is_no_message():
         Batch.check(batch.packed, 100, 10)
 
 
+@pytest.mark.parametrize("at, value", [(1, 4), (3, 0), (7, 2), (27, 5), (31, 1)])
+def test_a_header_that_the_publisher_did_not_write_is_refused(at, value):
+    packed = bytearray(Batch.of("a", [1] * 4).packed)
+    assert packed[at] != value
+
+    packed[at] = value
+
+    with pytest.raises(InvalidBatch):
+        Batch.check(bytes(packed), 100, 10)
+    with pytest.raises((StoreCorrupt, InvalidBatch)):
+        Batch.parse(bytes(packed)).verify()
+
+
 @pytest.mark.parametrize("lengths", [(1, 3), (3, 3), (0, 4), (2**32 - 1, 5)])
 def test_lengths_that_do_not_add_up_to_the_payloads_are_refused(lengths):
     batch = Batch.of("a", [1, b"x"])     # of 1 and 3 bytes
     body = bytearray(batch.packed[HEADER.size:])
     struct.pack_into(">2I", body, 1, *lengths)
     fields = list(HEADER.unpack_from(batch.packed))
-    packed = HEADER.pack(*fields[:-1], crc32(body)) + body
+    packed = with_checksum(fields, bytes(body))
 
     if lengths == (1, 3):
         assert Batch.check(packed, 100, 10).payloads == [1, b"x"]
