@@ -8,7 +8,8 @@ none of them: each is loaded when it is first used.
 from importlib import import_module
 
 from .errors import GapError, ZStreamPubError
-from .message import Batch, Message, Undecodable
+from .message import Batch, Message
+from .payload import Undecodable
 from .version import __version__
 
 _HOMES = {

@@ -29,7 +29,8 @@ from .errors import (
     ZStreamPubError,
 )
 from .fanout import FanOut
-from .message import Batch, check_message_size
+from .message import Batch
+from .payload import check_message_size
 from .policy import BUILT_IN, find_policy
 from .settings import Settings
 from .store import Append

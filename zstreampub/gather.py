@@ -9,7 +9,8 @@ from functools import partial
 
 import gevent
 
-from .message import HEADER, Batch, check_message_size, pack_payload
+from .message import HEADER, Batch
+from .payload import check_message_size, pack_payload
 from .store import Append
 from .topics import MAX_TOPIC_BYTES, check_topic
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tests.packing import with_checksum
 from zstreampub.errors import InvalidBatch, RequestError, StoreCorrupt, ZStreamPubError
-from zstreampub.message import HEADER, Batch, Undecodable
+from zstreampub.message import HEADER, Batch
+from zstreampub.payload import Undecodable
 
 MANY = 1 << 16
 LARGE = 1 << 20

@@ -6,7 +6,8 @@ import msgpack
 import pytest
 
 from zstreampub.cli import encode
-from zstreampub.message import Message, Undecodable
+from zstreampub.message import Message
+from zstreampub.payload import Undecodable
 
 
 @pytest.mark.parametrize("value, shown", [

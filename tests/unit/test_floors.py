@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 
 # Lowest first. "name" is zstreampub/name.py, "name/" is the folder with all in it.
-GROUND = [{"errors", "stats", "version"}, {"topics", "wire"}, {"message"}]     # what server and client share
+GROUND = [{"errors", "stats", "version"}, {"topics", "wire", "payload"}, {"message"}]     # what server and client share
 FLOORS = [
     *GROUND,
     {"settings", "store", "policy", "transport", "bridge"},

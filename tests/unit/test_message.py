@@ -15,7 +15,8 @@ from zstreampub.errors import (
     MessageTooLarge,
     StoreCorrupt,
 )
-from zstreampub.message import HEADER, MAX_HEADERS, MAX_KEY_BYTES, Batch, Message, Undecodable, pack_payload
+from zstreampub.message import HEADER, Batch, Message
+from zstreampub.payload import MAX_HEADERS, MAX_KEY_BYTES, Undecodable, pack_payload
 
 
 def nested(levels):

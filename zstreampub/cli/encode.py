@@ -12,7 +12,7 @@ import json
 import math
 from datetime import datetime
 
-from ..message import Undecodable
+from ..payload import Undecodable
 
 _dumps = json.JSONEncoder(ensure_ascii=False).encode
 _strict = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode

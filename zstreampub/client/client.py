@@ -5,7 +5,8 @@ resumes its subscriptions where they were. Works in patched and in unpatched pro
 """
 
 from ..errors import ConnectionLost, InvalidOption
-from ..message import Message, Undecodable
+from ..message import Message
+from ..payload import Undecodable
 from . import entries
 from .calls import Call
 from .channels import Channels

@@ -7,7 +7,8 @@ error in that caller and in nobody else. Nothing here knows of a connection.
 from gevent.event import AsyncResult
 
 from ..errors import BatchTooLarge, InvalidPayload
-from ..message import METADATA_COLUMNS, Batch, check_message_size, pack_payload, pack_payloads
+from ..message import Batch
+from ..payload import METADATA_COLUMNS, check_message_size, pack_payload, pack_payloads
 from ..topics import check_topic
 from ..wire import pack
 

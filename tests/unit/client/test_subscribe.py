@@ -23,7 +23,8 @@ from zstreampub.errors import (
     Unsubscribed,
     ZStreamPubError,
 )
-from zstreampub.message import Batch, Undecodable
+from zstreampub.message import Batch
+from zstreampub.payload import Undecodable
 
 
 def hold(request):

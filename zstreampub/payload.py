@@ -1,0 +1,138 @@
+"""Payloads, and what goes with them: from values to msgpack bytes and back, with the limits that both keep.
+
+What is packed here can be read by every zerorpc reader; what a stranger packed may turn
+out not to be a value at all, and is that message's trouble and no other's.
+"""
+
+from itertools import accumulate
+
+import msgpack
+
+from .errors import InvalidPayload, MessageTooLarge
+
+METADATA_COLUMNS = ("key", "id", "headers")
+MAX_KEY_BYTES = 255
+MAX_HEADERS = 64
+
+_BIN_8 = 0xc4       # msgpack: bytes, up to 255 of them
+_SIMPLE = frozenset((bytes, str, int, float, bool, type(None)))
+_ENVELOPE = b"\x91" * 32    # a payload travels inside lists and maps; a reader refuses the frame if it is too deep then
+_pack = msgpack.Packer(use_bin_type=True).pack
+
+
+class Undecodable:
+    """Stands where a payload should be that is not one valid msgpack value.
+
+    ``raw`` has the bytes as published, ``reason`` says what is wrong with them.
+    """
+
+    __slots__ = ("raw", "reason")
+
+    def __init__(self, raw, reason):
+        self.raw = raw
+        self.reason = reason
+
+    def __repr__(self):
+        return f"<Undecodable payload of {len(self.raw)} bytes: {self.reason}>"
+
+
+def pack_payload(value):
+    """Return *value* as msgpack bytes that every zerorpc reader can decode.
+
+    Raises InvalidPayload: a type that msgpack has not, an integer outside
+    [-2**63, 2**64), text that is not UTF-8, more than 990 levels, or a map key that
+    is neither text nor bytes (stock readers drop such an item without a word).
+    """
+    try:
+        packed = _pack(value)
+        if type(value) not in _SIMPLE:
+            msgpack.unpackb(_ENVELOPE + packed)
+    except Exception as error:      # TypeError, OverflowError, UnicodeError, ValueError, RecursionError
+        raise InvalidPayload(f"The payload cannot be carried as msgpack: {error}. "
+                             "Send text, bytes, numbers, lists, and maps with text keys.") from error
+    return packed
+
+
+def pack_payloads(values):
+    """Return :func:`pack_payload` of each; plain values, the usual case, go the short way."""
+    if _SIMPLE.issuperset(map(type, values)):
+        try:
+            return list(map(_pack, values))
+        except Exception:       # the long way below says which value and why
+            pass
+    return [pack_payload(value) for value in values]
+
+
+def unpack_column(column, lengths):
+    """Return the values of *column*, or None unless each has exactly its length: a broken one may eat of the next."""
+    try:
+        if column[0] == _BIN_8 and lengths.count(lengths[0]) == len(lengths):
+            values = msgpack.unpackb(b"".join((b"\xdd", len(lengths).to_bytes(4, "big"), column)))
+            # No shorter way to write bytes of that size: if all are, each begins where it should.
+            if set(map(type, values)) == {bytes} and set(map(len, values)) == {lengths[0] - 2}:
+                return values
+        values, ends, unpacker = [], [], msgpack.Unpacker(max_buffer_size=len(column))
+        unpacker.feed(column)
+        for value in unpacker:
+            values.append(value)
+            ends.append(unpacker.tell())
+    except Exception:       # msgpack raises ten kinds
+        return None
+    return values if ends == list(accumulate(lengths)) else None
+
+
+def unpack_payload(raw):
+    """Return the value of one packed payload, or an :class:`Undecodable`."""
+    try:
+        return msgpack.unpackb(raw)
+    except Exception as error:      # msgpack raises ten kinds
+        return Undecodable(bytes(raw), f"{type(error).__name__}: {error}")
+
+
+def can_be_carried(raw):
+    """Tell whether every reader can read *raw* as one value, also inside what carries it."""
+    try:
+        msgpack.unpackb(_ENVELOPE + raw)
+    except Exception:       # msgpack raises ten kinds
+        return False
+    return True
+
+
+def check_message_size(size, limit):
+    """Raise MessageTooLarge if a packed payload of *size* bytes is over *limit*."""
+    if size > limit:
+        raise MessageTooLarge(f"A payload has at most {limit} bytes packed, this one has {size}. "
+                              "Split it, or raise max_message_bytes on the server.", size=size, limit=limit)
+
+
+def check_metadata(metadata, count):
+    """Raise InvalidPayload unless *metadata* is a dict of known columns, each with *count* valid entries."""
+    if not isinstance(metadata, dict) or not set(metadata) <= set(METADATA_COLUMNS):
+        raise InvalidPayload(f"The metadata of a batch has the columns {METADATA_COLUMNS} and no other.")
+    for name, column in metadata.items():
+        if not isinstance(column, list) or len(column) != count:
+            raise InvalidPayload(f"The column {name!r} needs {count} entries, one for each message.")
+        check = _check_headers if name == "headers" else _check_name
+        for value in column:
+            if value is not None:
+                check(name, value)
+
+
+def _check_name(name, value):
+    if not isinstance(value, (str, bytes)) or not value:
+        raise InvalidPayload(f"A message's {name} is non-empty text or bytes, not {value!r:.40}.")
+    try:
+        size = len(value if isinstance(value, bytes) else value.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidPayload(f"A message's {name} is valid UTF-8: {error}.") from error
+    if size > MAX_KEY_BYTES:
+        raise InvalidPayload(f"A message's {name} has at most {MAX_KEY_BYTES} bytes, this one has {size}.")
+
+
+def _check_headers(_, headers):
+    if not isinstance(headers, dict) or len(headers) > MAX_HEADERS:
+        raise InvalidPayload(f"Headers are a map of at most {MAX_HEADERS} entries.")
+    for name, value in headers.items():
+        if not isinstance(name, str) or type(value) not in _SIMPLE:
+            raise InvalidPayload(f"Header {name!r:.40}: names are text; values text, bytes, numbers, booleans or nil.")
+    pack_payload(headers)
