@@ -376,7 +376,7 @@ def test_a_thousand_kinds_of_garbage_harm_nobody(attacked):
 
 @pytest.mark.parametrize("element", [b"\x90", b"\x80", b"\xd4\x05x"], ids=["lists", "maps", "ext values"])
 def test_a_frame_that_unpacks_to_millions_of_things_costs_little(tmp_path, element):
-    with ServerProcess(tmp_path, store="memory:") as server, client(server, heartbeat=5) as other:
+    with ServerProcess(tmp_path, store="memory:", heartbeat_s=1) as server, client(server, heartbeat=1) as other:
         stream = other.subscribe("watch")
         next(stream)
         many = b"\xdd" + struct.pack(">I", 40_000) + element * 40_000
