@@ -36,8 +36,8 @@ class HandStore(MemoryStore):
         self._committed = deque()
         self._follower = None
 
-    def follow(self, deliver, died=None):
-        self._follower = deliver
+    def follow(self, deliver, died=None, removed=None):
+        self._follower, self._removed_told = deliver, removed
         self._deliver = self._committed.append
 
     def append(self, append):

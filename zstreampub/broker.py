@@ -11,6 +11,7 @@ from uuid import uuid4
 from gevent.event import AsyncResult, Event
 
 from .bridge import ThreadBridge, thread_id
+from .checks import within
 from .errors import (
     BatchTooLarge,
     EpochMismatch,
@@ -19,7 +20,6 @@ from .errors import (
     InvalidPayload,
     InvalidTopic,
     LimitExceeded,
-    OffsetOutOfRange,
     Overloaded,
     RequestTimeout,
     ServerDraining,
@@ -33,12 +33,12 @@ from .message import Batch
 from .payload import check_message_size
 from .policy import BUILT_IN, find_policy
 from .settings import Settings
+from .start import Starts
 from .store import Append
 from .subscription import Subscription
 from .topics import PatternSet, check_topic
 
 logger = logging.getLogger(__name__)
-
 
 
 class Broker:
@@ -61,7 +61,7 @@ class Broker:
         self.refused = 0
         self._thread = thread_id()
         self._draining = False
-        self._trims, self._trims_next = store.trim_mark(), (store.trim_mark(), self.next)
+        self._starts = Starts(store, lambda: self.next)
         self._idle = Event()
         self._idle.set()
         store.follow(self._deliver, self._fail)
@@ -164,7 +164,7 @@ class Broker:
         self._fan_out.deliver(appends)
 
     def _turned(self, done):
-        self._trims_of_delivered()
+        self._starts.trims_of_delivered()
         if done and not self.pending_bytes:
             self._idle.set()
 
@@ -201,16 +201,16 @@ class Broker:
         wanted = self._check_patterns(patterns)
         limits = self.settings
         bounds = dict(
-            max_messages=_within("max_messages", max_messages, limits.queue_messages, 1, limits.max_queue_messages),
-            max_bytes=_within("max_bytes", max_bytes, limits.queue_bytes, 1, limits.max_queue_bytes),
-            block_timeout_s=_within("block_timeout_s", block_timeout_s, limits.block_timeout_s, 0,
+            max_messages=within("max_messages", max_messages, limits.queue_messages, 1, limits.max_queue_messages),
+            max_bytes=within("max_bytes", max_bytes, limits.queue_bytes, 1, limits.max_queue_bytes),
+            block_timeout_s=within("block_timeout_s", block_timeout_s, limits.block_timeout_s, 0,
                                     limits.max_block_timeout_s, float))
         policy = find_policy(limits.policy if policy is None else policy, self.policies)
         if epoch is not None and epoch != self.epoch:
             raise EpochMismatch(f"This log is {self.epoch}, not {epoch!r}: it was made anew or restored. "
                                 "Its offsets mean other messages; start from 'earliest' or 'new'.", epoch=self.epoch)
-        where = self._find_start(start, wanted, until)
-        until = self._find_until(until)
+        where = self._starts.find(start, wanted, until)
+        until = self._starts.find_until(until)
         subscription = Subscription(self, uuid4().hex, wanted, policy, until=until, name=name, **bounds, **where)
         self._check_admission()     # finding the start may have taken a while
         return self._add(subscription)
@@ -255,64 +255,11 @@ class Broker:
         if len(self.subscriptions) >= most:
             raise LimitExceeded(f"There are {most} subscriptions already (max_subscriptions).", limit=most)
 
-    def _find_start(self, start, wanted, until):
-        """Return the arguments of Subscription that say where it begins."""
-        if start == "new":
-            return dict(cursor=self.next, live=True)
-        trims = self._trims_of_delivered()
-        if start == "earliest":
-            return dict(cursor=self.store.bounds()[0], trims=trims)
-        if start == "last":
-            next = self.next
-            until = self._find_until(until)
-            below = next if until is None else min(next, until)
-            return dict(cursor=next, backlog=self.store.newest(wanted, below))
-        if isinstance(start, dict) and len(start) == 1:
-            (how, value), = start.items()
-            if how == "time" and isinstance(value, (int, float)) and 0 <= value < 1e11:
-                return dict(cursor=self.store.offset_at(int(value * 1e6)), trims=trims)
-            if how == "last":
-                count = _within("start.last", value, None, 1, 1_000_000)
-                return dict(cursor=self.store.offset_of_last(wanted, count), trims=trims)
-        offset = _whole(start)
-        if offset is None:
-            raise InvalidOption(f"start is 'new', 'earliest', 'last', an offset, {{'time': seconds}} or {{'last': n}}, "
-                                f"not {start!r:.60}.", option="start")
-        if not 0 <= offset <= self.next:
-            raise OffsetOutOfRange(f"Offset {offset} is not in this log, which goes to {self.next}. "
-                                   "Was it made anew? Pass the epoch along to be sure.", next=self.next)
-        return dict(cursor=offset)
-
-    def _trims_of_delivered(self):
-        """Return a recent trim mark; whatever was trimmed up to then had been delivered.
-
-        A store may trim what it has only just appended. Who starts before that is delivered must
-        be told of it, so such trims do not count as made before the start.
-        """
-        trims, end = self._trims_next
-        if end <= self.next:
-            self._trims = trims
-            # In this order: trims up to the mark are of messages below the end.
-            self._trims_next = self.store.trim_mark(), self.store.bounds()[1]
-            if self._trims_next[1] <= self.next:
-                self._trims = self._trims_next[0]
-        return self._trims
-
-    def _find_until(self, until):
-        if until is None:
-            return None
-        if until == "end":
-            return self.next
-        offset = _whole(until)
-        if offset is None or not 0 <= offset < 1 << 62:
-            raise InvalidOption(f"until is an offset or 'end', not {until!r:.60}.", option="until")
-        return offset
-
     # --- looking -------------------------------------------------------------------------------
 
     def get(self, offset):
         """Return the message at *offset*, or None."""
-        offset = _within("offset", offset, None, 0, 1 << 53)
+        offset = within("offset", offset, None, 0, 1 << 53)
         return _only(self.store.get(offset))
 
     def last(self, topic, key=None):
@@ -375,24 +322,6 @@ class Broker:
 
     def __exit__(self, *_):
         self.close()
-
-
-def _whole(value):
-    """Return *value* as an integer: JavaScript sends whole floats. None if it is none."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) else None
-
-
-def _within(name, value, default, least, most, kind=int):
-    if value is None and default is not None:
-        return default
-    number = value if kind is float and type(value) in (int, float) else _whole(value)
-    if number is None or not least <= number <= most:
-        raise InvalidOption(f"{name} is a number from {least} to {most}, not {value!r:.60}.", option=name)
-    return number
 
 
 def _only(batch):

@@ -71,6 +71,29 @@ class LimitExceeded(RequestError):
     """A limit of the server is reached: subscriptions, patterns or topics."""
 
 
+class UnknownConsumer(RequestError):
+    """There is no durable consumer of that name."""
+
+
+class ConsumerConflict(RequestError):
+    """The consumer exists with other settings; the message spells out the difference."""
+
+
+class StaleDelivery(RequestError):
+    """The message was delivered again since, or is settled: this delivery of it no longer counts.
+
+    ``offsets`` are those that were refused; whatever else the call named has been done.
+    """
+
+
+class NextMismatch(RequestError):
+    """``expected_next`` is not the topic's next offset, which is in ``next``; nothing was stored."""
+
+
+class DuplicateId(RequestError):
+    """Some messages of a batch repeat an id and others do not; nothing was stored. ``offsets`` has the originals."""
+
+
 class UnknownMethod(RequestError):
     """No such method; ``zerorpc ADDRESS`` or ``Client.methods()`` lists what there is."""
 
@@ -113,6 +136,10 @@ class Unsubscribed(SubscriptionEnded):
     """Somebody called ``unsubscribe`` with this subscription's id."""
 
 
+class ConsumerDeleted(SubscriptionEnded):
+    """Somebody deleted the consumer that the subscription was a member of."""
+
+
 class GapError(ZStreamPubError):
     """Messages are missing in ``[first, next)`` and the subscriber wanted to be told by exception."""
 
@@ -125,6 +152,10 @@ class StoreError(ZStreamPubError):
 
 class StoreFull(StoreError):
     """No room on disk or in the map; reading, trimming and acknowledging go on."""
+
+
+class HeldByConsumer(StoreFull):
+    """A consumer has not acknowledged what retention would have to remove first (``keep_over = "refuse"``)."""
 
 
 class StoreCorrupt(StoreError):

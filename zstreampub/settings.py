@@ -38,11 +38,32 @@ class Settings:
     max_block_timeout_s: float = _setting(60.0, "longest block_timeout_s that a subscription may ask for")
     keepalive_s: float = _setting(10.0, "a silent subscription is sent a keepalive this often", 0.01)
 
+    # --- consumers
+    max_consumers: int = _setting(10_000, "durable consumers in all", 1)
+    max_in_flight: int = _setting(256, "unacknowledged messages at one member, where it does not say", 1)
+    max_max_in_flight: int = _setting(100_000, "most that a member may ask for", 1)
+    max_pending: int = _setting(100_000, "unacknowledged messages of a consumer, where it does not say", 1)
+    max_max_pending: int = _setting(2_000_000, "most that a consumer may ask for", 1)
+    ack_wait_s: float = _setting(30.0, "an unacknowledged message is delivered again after this long, "
+                                       "where the consumer does not say", 0.01)
+    max_deliveries: int = _setting(10, "deliveries before a message becomes a dead letter, "
+                                       "where the consumer does not say; 0: no limit", 0)
+    max_dead: int = _setting(10_000, "dead letters that pause a consumer, where it does not say", 1)
+    rejoin_grace_s: float = _setting(10.0, "after a restart, members have this long to come back for what they hold")
+
+    # --- publishing once
+    id_window_messages: int = _setting(100_000, "ids of messages that are remembered to store each once", 0)
+    id_window_s: float = _setting(3600.0, "how long an id is remembered, if id_window_messages allows")
+    max_scheduled: int = _setting(1_000_000, "messages that wait for their time (delay_s, at)", 0)
+
     # --- store
     durability: str = _setting("sync", "'sync', or 'relaxed': a power cut may take back the last commit")
     max_store_bytes: int = _setting(64 * GIB, "size that the store's map may grow to", 1 * MIB)
     retention: tuple = _setting((), "retention rules, first match counts: (Retention(pattern, ...), ...)")
     retention_interval_s: float = _setting(1.0, "retention looks this often", 0.01)
+    keep_factor: float = _setting(4.0, "how many times a retention limit may grow for a consumer's sake", 1)
+    keep_over: str = _setting("gap", "then: 'gap' (remove, and tell the consumer) or 'refuse' (to publish)")
+    tombstone_s: float = _setting(86_400.0, "how long the deletion of a key is kept under newest_per_key")
     max_producers: int = _setting(10_000, "producers whose last sequences are remembered", 1)
 
     # --- server
@@ -64,13 +85,17 @@ class Settings:
 class Retention:
     """What is kept of the topics that match *pattern*, all of them together; None means no limit.
 
-    A topic follows the first rule whose pattern matches it. The oldest go first.
+    A topic follows the first rule whose pattern matches it. The oldest go first. With
+    ``newest_per_key`` a message goes, in time, once there is a newer one with its key, and a
+    message whose payload is None deletes its key. What a consumer with ``retention="keep"``
+    has not acknowledged stays, see ``keep_factor``.
     """
 
     pattern: str = ">"
     max_age_s: "float | None" = None
     max_bytes: "int | None" = None
     max_messages: "int | None" = None
+    newest_per_key: bool = False
 
 
 def _check(one, value):

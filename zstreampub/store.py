@@ -17,6 +17,11 @@ pass; the broker relies on these laws and on nothing else.
    every other verb may hold the calling greenlet, none holds the hub.
 8. A reader that finds messages trimmed away under it is told so, from the same snapshot
    from which it got the messages.
+9. What one append carries (batches, changes, records) is one transaction. Changes are read back
+   by :meth:`Store.journal` in the order of the appends that carried them, those of a failed append never.
+10. A message whose id its topic had within the window of ids is not stored again: it is told
+   with the offset of the original and ``duplicate`` set, also after a restart.
+11. What is guarded is not removed by retention, up to ``keep_factor`` times the limit.
 """
 
 from abc import ABC, abstractmethod
@@ -25,20 +30,32 @@ from typing import NamedTuple
 
 
 class Append:
-    """Batches that are to be appended together, and what became of them.
+    """What is to be stored together, and what became of it.
 
-    The caller sets ``batches`` (unsealed), optionally ``producer`` (1 to 64 bytes) with
-    ``sequence`` (0 <= n < 2**63, growing by at least one with each new request of that
-    producer), ``deadline`` (``time.monotonic()`` seconds: not run later than that), and
-    ``reply``, which the store passes through untouched. The store sets either ``firsts``
-    (the first offset of each batch; then the batches are sealed) or ``error``.
+    The caller sets ``batches`` (unsealed; may be empty if something else is there), optionally
+    ``changes`` (a list of bytes for the journal), ``records`` (a dict of key -> bytes, or None to
+    delete), ``journal_from`` (changes whose number is below it may be forgotten), ``expected_next``
+    (a dict of topic -> the offset after its newest message, 0 for a topic without any: if it is
+    another, NextMismatch and nothing is stored), ``producer`` (1 to 64 bytes) with ``sequence``
+    (0 <= n < 2**63, growing by at least one with each new request of that producer), ``deadline``
+    (``time.monotonic()`` seconds: not run later than that), and ``reply``, which the store passes
+    through untouched. The store sets either ``firsts`` (the first offset of each batch; then the
+    batches are sealed) or ``error``. ``journal_next`` is the
+    number that the change after its last one gets. An append without batches is not refused
+    for want of room, as long as the store's reserve lasts.
     """
 
-    __slots__ = ("batches", "producer", "sequence", "deadline", "reply", "size", "count",
-                 "firsts", "error", "duplicate")
+    __slots__ = ("batches", "producer", "sequence", "deadline", "reply", "size", "count", "changes", "records",
+                 "journal_from", "expected_next", "journal_next", "firsts", "error", "duplicate")
 
-    def __init__(self, batches, reply=None, producer=None, sequence=None, deadline=None):
+    def __init__(self, batches=(), reply=None, producer=None, sequence=None, deadline=None, *,
+                 changes=(), records=None, journal_from=None, expected_next=None):
         self.batches = batches
+        self.changes = changes
+        self.records = records
+        self.journal_from = journal_from
+        self.expected_next = expected_next
+        self.journal_next = None
         self.reply = reply
         self.producer = producer
         self.sequence = sequence
@@ -51,7 +68,8 @@ class Append:
 
     def forget_bytes(self):
         """Let go of the batches; the outcome, ``size`` and ``count`` stay."""
-        self.batches = ()
+        self.batches = self.changes = ()
+        self.records = None
 
 
 @dataclass(frozen=True)
@@ -87,18 +105,35 @@ class Chunk(NamedTuple):
     trims: int
 
 
+class Guard(NamedTuple):
+    """Retention leaves the messages of *wanted* at or after *first* alone; *name* says on whose behalf."""
+
+    name: str
+    wanted: object      # topics.PatternSet
+    first: int
+
+
+class Measure(NamedTuple):
+    """How much there is: ``messages``, ``bytes``, and ``oldest_us``, the time of the first one (None if none)."""
+
+    messages: int
+    bytes: int
+    oldest_us: "int | None"
+
+
 class Store(ABC):
     """A durable log. ``epoch`` (32 hex digits) names it; it changes when the log is made anew."""
 
     epoch: str
 
     @abstractmethod
-    def follow(self, deliver, died=None):
+    def follow(self, deliver, died=None, removed=None):
         """Tell ``deliver(appends)`` everything from now on (one follower; call before the first append).
 
         *appends* is a non-empty list of finished :class:`Append`, in offset order.
         ``died(error)`` is told the StoreError after which nothing can be appended any more,
-        also if nobody is appending. Both run on the hub and must not wait or raise.
+        also if nobody is appending. ``removed(removals)`` is told what a trim or retention has taken, a list of
+        ``(topic, first, next)``, after it is on disk. All run on the hub and must not wait or raise.
         """
 
     @abstractmethod
@@ -162,6 +197,28 @@ class Store(ABC):
         """Remove the messages of *wanted* below *next*, whole batches only, in small steps.
 
         Returns how many messages went. The first offset never steps back.
+        """
+
+    @abstractmethod
+    def guard(self, guards):
+        """Set the guards, a list of :class:`Guard`, in place of all earlier ones; never wait.
+
+        They count for appends and removals after everything that is queued already.
+        """
+
+    @abstractmethod
+    def measure(self, wanted, first, next):
+        """Return the :class:`Measure` of the messages of *wanted* in ``[first, next)``, counted in the log."""
+
+    @abstractmethod
+    def journal(self):
+        """Return ``[(number, change), ...]``, all that is kept, in order; numbers grow by one."""
+
+    @abstractmethod
+    def records(self, prefix, after=None, most=1000):
+        """Return ``[(key, value), ...]``, in the order of the keys, of at most *most* records.
+
+        Those whose key (at most 480 bytes) begins with *prefix* and sorts after *after*.
         """
 
     @abstractmethod

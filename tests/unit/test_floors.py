@@ -16,12 +16,12 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 GROUND = [{"errors", "stats", "version"}, {"topics", "wire", "payload"}, {"message"}]     # what server and client share
 FLOORS = [
     *GROUND,
-    {"settings", "store", "policy", "transport", "bridge"},
-    {"stores/", "queue", "feed", "requests", "channels", "gather"},
+    {"settings", "store", "policy", "transport", "bridge", "checks"},
+    {"start", "stores/", "queue", "feed", "requests", "channels", "gather"},
     {"subscription"},
     {"fanout"},
+    {"consumers/", "schedule", "receipts"},
     {"broker"},
-    {"consumers"},
     {"service", "methods", "lane"},
     {"server"},
     {"cli/"},

@@ -89,7 +89,19 @@ class LmdbStore(Store):
 
     # --- writing -----------------------------------------------------------------
 
-    def follow(self, deliver, died=None):
+    def guard(self, guards):
+        raise NotImplementedError
+
+    def measure(self, wanted, first, next):
+        raise NotImplementedError
+
+    def journal(self):
+        raise NotImplementedError
+
+    def records(self, prefix, after=None, most=1000):
+        raise NotImplementedError
+
+    def follow(self, deliver, died=None, removed=None):
         self._deliver, self._died = deliver, died
 
     def append(self, append):

@@ -13,7 +13,7 @@ import gevent
 
 from ..errors import StoreClosed, StoreCorrupt, StoreFull
 from ..message import Batch
-from ..store import Store
+from ..store import Measure, Store
 from .chunk import LOOK_BATCHES, ChunkBuilder
 from .group import Group
 from .keys import key_digest, newest_of_keys
@@ -36,8 +36,12 @@ class MemoryStore(Store):
         self._keys = {}         # digest of topic and key -> offset of the newest
         self._removed = deque(maxlen=HISTORY_STEPS)     # (trim mark, [(topic name, first, count)])
         self._bytes = self._commits = self._appended = 0
+        self._journal = deque()         # (number, change)
+        self._journal_next = 0
+        self._records = {}
+        self._guards = ()
         self._pending = []
-        self._deliver = None
+        self._deliver = self._removed_told = None
         self._closed = False
         self._hub = gevent.get_hub()
         self._timer = None
@@ -47,8 +51,8 @@ class MemoryStore(Store):
 
     # --- writing -----------------------------------------------------------------
 
-    def follow(self, deliver, died=None):
-        self._deliver = deliver
+    def follow(self, deliver, died=None, removed=None):
+        self._deliver, self._removed_told = deliver, removed
 
     def append(self, append):
         if self._closed:
@@ -69,6 +73,9 @@ class MemoryStore(Store):
         else:
             self._file(group)
             group.apply()
+        for append in appends:
+            if append.error is None and not append.duplicate:
+                self._note(append)
         if self._deliver is not None:
             self._deliver(appends)
         if any(limits.urgent() for limits in self._state.topics.limits):
@@ -83,6 +90,19 @@ class MemoryStore(Store):
             self._by_topic.setdefault(topic, deque()).append(batch.first)
             self._bytes += batch.size
             self._keys.update(newest_of_keys(batch, topic.id))
+
+    def _note(self, append):
+        for change in append.changes:
+            self._journal.append((self._journal_next, change))
+            self._journal_next += 1
+        append.journal_next = self._journal_next
+        for key, value in (append.records or {}).items():
+            if value is None:
+                self._records.pop(key, None)
+            else:
+                self._records[key] = value
+        while self._journal and self._journal[0][0] < (append.journal_from or 0):
+            self._journal.popleft()
 
     # --- trimming ------------------------------------------------------------------
 
@@ -124,6 +144,8 @@ class MemoryStore(Store):
         self._firsts = [first for first in self._firsts if first in self._batches]
         state.first = self._firsts[0] if self._firsts else state.end
         self._removed.append((state.mark, [(one.topic.name, one.first, one.count) for one in removals]))
+        if self._removed_told is not None:
+            self._removed_told([(one.topic.name, one.first, one.next) for one in removals])
         return sum(removal.count for removal in removals)
 
     def _forget(self, topic, removal):
@@ -216,6 +238,33 @@ class MemoryStore(Store):
                 offset = batch.next - min(count, batch.count)
                 count -= batch.count
         return offset
+
+    def guard(self, guards):
+        self._guards = tuple(guards)
+
+    def measure(self, wanted, first, next):
+        self._check_open()
+        messages = size = 0
+        oldest_us = None
+        for at in self._firsts[self._at(first):]:
+            batch = self._batches[at]
+            if at >= next:
+                break
+            if batch.topic in wanted:
+                batch = batch.slice(max(first - at, 0), min(next - at, batch.count))
+                messages += batch.count
+                size += batch.size
+                oldest_us = batch.time_us if oldest_us is None else oldest_us
+        return Measure(messages, size, oldest_us)
+
+    def journal(self):
+        self._check_open()
+        return list(self._journal)
+
+    def records(self, prefix, after=None, most=1000):
+        self._check_open()
+        keys = sorted(key for key in self._records if key.startswith(prefix) and (after is None or key > after))
+        return [(key, self._records[key]) for key in keys[:most]]
 
     def topics(self, wanted):
         self._check_open()
