@@ -40,10 +40,10 @@ class Settings:
 
     # --- consumers
     max_consumers: int = _setting(10_000, "durable consumers in all", 1)
-    max_in_flight: int = _setting(256, "unacknowledged messages at one member, where it does not say", 1)
-    max_max_in_flight: int = _setting(100_000, "most that a member may ask for", 1)
-    max_pending: int = _setting(100_000, "unacknowledged messages of a consumer, where it does not say", 1)
-    max_max_pending: int = _setting(2_000_000, "most that a consumer may ask for", 1)
+    member_in_flight: int = _setting(256, "unacknowledged messages at one member, where it does not say", 1)
+    max_member_in_flight: int = _setting(100_000, "most that a member may ask for", 1)
+    consumer_pending: int = _setting(100_000, "unacknowledged messages of a consumer, where it does not say", 1)
+    max_consumer_pending: int = _setting(2_000_000, "most that a consumer may ask for", 1)
     ack_wait_s: float = _setting(30.0, "an unacknowledged message is delivered again after this long, "
                                        "where the consumer does not say", 0.01)
     max_deliveries: int = _setting(10, "deliveries before a message becomes a dead letter, "
