@@ -143,9 +143,13 @@ class Stage:
     def serve(self, *options):
         """Start the server under test; return its endpoint."""
         store = f"lmdb:{self.folder}/log" if self._store == "lmdb:" else self._store
-        self.server = Command(free_endpoint(), store, *options)
-        self._cast.append(self.server)
-        return self.server.endpoint
+        return self.add_server(Command(free_endpoint(), store, *options)).endpoint
+
+    def add_server(self, server):
+        """Take a server that is running already: something with a ``pid`` and an ``end``."""
+        self.server = server
+        self._cast.append(server)
+        return server
 
     def start_server(self, target, *args):
         """Start another server, an actor, and wait until it is ready."""
