@@ -7,7 +7,8 @@ and nobody opens a payload until a reader wants the value.
 The format, version 1 (all integers big-endian)::
 
     0   u8    version, 1
-    1   u8    flags: 1 = lengths column present, 2 = metadata column present
+    1   u8    flags: 1 = lengths column present, 2 = metadata column present; and of the
+              metadata: 4 = it has a column "expires", 8 = it has a column "id"
     2   u16   T, bytes of the topic
     4   u32   N, number of messages, at least 1
     8   u64   offset of the first message; 0 until appended
@@ -18,7 +19,8 @@ The format, version 1 (all integers big-endian)::
     36  T     topic, UTF-8
         4*N   length of each payload; absent where all have the same, P / N
         P     the payloads, each one msgpack value, one after the other
-        M     msgpack map: "key", "id", "headers" -> array of N entries (nil: none)
+        M     msgpack map: "key", "id", "headers", "expires" -> array of N entries (nil: none);
+              expires is an integer: microseconds since the epoch
 
 Message *i* of a batch has offset ``first + i``. To change the format: give it the
 next version number, read both for one release, write the new one from then on,
@@ -48,6 +50,10 @@ VERSION = 1
 HEADER = struct.Struct(">BBHIQQIII")
 HAS_LENGTHS = 1
 HAS_METADATA = 2
+HAS_EXPIRY = 4
+HAS_IDS = 8
+
+NEVER_US = 1 << 62
 
 _MICRO = 1_000_000
 _pack = msgpack.Packer(use_bin_type=True).pack
@@ -57,12 +63,13 @@ class Message:
     """One message as a reader sees it.
 
     ``offset`` is its position in the log, ``time`` seconds since the epoch (float),
-    ``headers`` a dict or None, ``key`` and ``id`` text, bytes or None.
+    ``headers`` a dict or None, ``key`` and ``id`` text, bytes or None, ``expires`` seconds
+    since the epoch (float) or None.
     """
 
-    __slots__ = ("topic", "offset", "time", "payload", "key", "id", "headers")
+    __slots__ = ("topic", "offset", "time", "payload", "key", "id", "headers", "expires")
 
-    def __init__(self, topic, offset, time, payload, key=None, id=None, headers=None):
+    def __init__(self, topic, offset, time, payload, key=None, id=None, headers=None, expires=None):
         self.topic = topic
         self.offset = offset
         self.time = time
@@ -70,6 +77,7 @@ class Message:
         self.key = key
         self.id = id
         self.headers = headers
+        self.expires = expires
 
     def as_map(self):
         """Return the form that a stock zerorpc client gets: a dict without the unset fields."""
@@ -94,7 +102,7 @@ class Batch:
     ``topic`` repeat what stands in them. ``next`` is the offset after the last message.
     """
 
-    __slots__ = ("packed", "topic", "count", "first", "time_us", "_map_items")
+    __slots__ = ("packed", "topic", "count", "first", "time_us", "_map_items", "_soonest")
 
     def __init__(self, packed, topic, count, first, time_us):
         self.packed = packed
@@ -103,6 +111,7 @@ class Batch:
         self.first = first
         self.time_us = time_us
         self._map_items = None
+        self._soonest = None
 
     def __len__(self):
         return self.count
@@ -127,15 +136,16 @@ class Batch:
     # --- making ------------------------------------------------------------------
 
     @classmethod
-    def of(cls, topic, payloads, keys=None, ids=None, headers=None):
+    def of(cls, topic, payloads, keys=None, ids=None, headers=None, expires=None):
         """Pack *payloads* (a non-empty sequence) for *topic*.
 
-        *keys*, *ids* and *headers* are lists or tuples of the same length, or None.
+        *keys*, *ids*, *headers* and *expires* (microseconds since the epoch) are lists or tuples
+        of the same length, or None.
         Raises InvalidTopic, InvalidPayload.
         """
         check_topic(topic)
         values = pack_payloads(payloads)
-        columns = zip(METADATA_COLUMNS, (keys, ids, headers))
+        columns = zip(METADATA_COLUMNS, (keys, ids, headers, expires))
         metadata = {name: list(column) if isinstance(column, tuple) else column
                     for name, column in columns if column is not None}
         check_metadata(metadata, len(values))
@@ -191,7 +201,7 @@ class Batch:
         parts += values
         tail = _pack(metadata) if metadata else b""
         if tail:
-            flags |= HAS_METADATA
+            flags |= HAS_METADATA | _flags_of(metadata)
             parts.append(tail)
         body = b"".join(parts)
         head = HEADER.pack(VERSION, flags, len(name), len(values), first, time_us, sum(lengths), len(tail), 0)
@@ -229,20 +239,48 @@ class Batch:
 
     @property
     def metadata(self):
-        """The metadata columns: dict of ``key``, ``id``, ``headers`` -> list of ``count`` entries."""
+        """The metadata columns: dict of ``key``, ``id``, ``headers``, ``expires`` -> list of ``count`` entries."""
         return _Columns(self.packed).metadata()
+
+    @property
+    def has_expiry(self):
+        """Whether there is a column of expiries; costs next to nothing."""
+        return bool(self.packed[1] & HAS_EXPIRY)
+
+    @property
+    def has_ids(self):
+        """Whether there is a column of ids; costs next to nothing."""
+        return bool(self.packed[1] & HAS_IDS)
+
+    @property
+    def expires(self):
+        """When each message expires, microseconds since the epoch or None, as a list; None if none ever does."""
+        return self.metadata.get("expires") if self.has_expiry else None
+
+    @property
+    def soonest_expiry(self):
+        """When the first of the messages expires, microseconds since the epoch; looked up once, then kept."""
+        if self._soonest is None:
+            self._soonest = min((us for us in self.expires or () if us is not None), default=NEVER_US)
+        return self._soonest
 
     def messages(self):
         """Return the messages, decoded, as a list of :class:`Message`."""
         topic, time = self.topic, self.time
         offsets = range(self.first, self.next)
-        columns = self.metadata
+        columns = self._shown_columns()
         if not columns:
             return [Message(topic, offset, time, payload) for offset, payload in zip(offsets, self.payloads)]
         nothing = [None] * self.count
-        keys, ids, headers = (columns.get(name, nothing) for name in METADATA_COLUMNS)
-        return [Message(topic, offset, time, *fields)
-                for offset, *fields in zip(offsets, self.payloads, keys, ids, headers)]
+        shown = (columns.get(name, nothing) for name in METADATA_COLUMNS)
+        return [Message(topic, offset, time, *fields) for offset, *fields in zip(offsets, self.payloads, *shown)]
+
+    def _shown_columns(self):
+        """Return the metadata as readers see it: times in seconds."""
+        columns = self.metadata
+        if "expires" in columns:
+            columns["expires"] = [None if us is None else us / _MICRO for us in columns["expires"]]
+        return columns
 
     def slice(self, start, stop):
         """Return the messages ``start <= i < stop`` of this batch as a batch of their own."""
@@ -278,7 +316,7 @@ class Batch:
 
     def _make_map_items(self):
         head = _pack("topic") + _pack(self.topic) + _pack("time") + _pack(self.time) + _pack("offset")
-        columns = self.metadata
+        columns = self._shown_columns()
         items = []
         for at, raw in enumerate(self.raw_payloads):
             extra = {name: column[at] for name, column in columns.items() if column[at] is not None}
@@ -305,7 +343,8 @@ class _Columns:
         self.metadata_at = self.payloads_at + self.payload_bytes
         if (self.metadata_at + metadata_bytes != len(packed) or count == 0
                 or bool(metadata_bytes) != bool(self.flags & HAS_METADATA)
-                or self.flags & ~(HAS_LENGTHS | HAS_METADATA)):
+                or self.flags & ~(HAS_LENGTHS | HAS_METADATA | HAS_EXPIRY | HAS_IDS)
+                or (self.flags & (HAS_EXPIRY | HAS_IDS) and not metadata_bytes)):
             raise InvalidBatch(f"The columns of the batch do not add up to its {len(packed)} bytes.")
 
     @property
@@ -357,6 +396,12 @@ class _Columns:
             except Exception as error:      # msgpack raises ten kinds
                 raise InvalidBatch(f"The metadata of the batch is no msgpack map: {error}.") from error
             check_metadata(metadata, count)
+            if self.flags & (HAS_EXPIRY | HAS_IDS) != _flags_of(metadata):
+                raise InvalidBatch("The flags of the batch do not say which columns its metadata has.")
+
+
+def _flags_of(metadata):
+    return (HAS_EXPIRY if "expires" in metadata else 0) | (HAS_IDS if "id" in metadata else 0)
 
 
 def _checksum(head, body):

@@ -10,9 +10,10 @@ import msgpack
 
 from .errors import InvalidPayload, MessageTooLarge
 
-METADATA_COLUMNS = ("key", "id", "headers")
+METADATA_COLUMNS = ("key", "id", "headers", "expires")
 MAX_KEY_BYTES = 255
 MAX_HEADERS = 64
+MAX_EXPIRES_US = (1 << 53) - 1      # in the year 2255; every reader can hold it
 
 _BIN_8 = 0xc4       # msgpack: bytes, up to 255 of them
 _SIMPLE = frozenset((bytes, str, int, float, bool, type(None)))
@@ -112,7 +113,7 @@ def check_metadata(metadata, count):
     for name, column in metadata.items():
         if not isinstance(column, list) or len(column) != count:
             raise InvalidPayload(f"The column {name!r} needs {count} entries, one for each message.")
-        check = _check_headers if name == "headers" else _check_name
+        check = _CHECKS[name]
         for value in column:
             if value is not None:
                 check(name, value)
@@ -136,3 +137,11 @@ def _check_headers(_, headers):
         if not isinstance(name, str) or type(value) not in _SIMPLE:
             raise InvalidPayload(f"Header {name!r:.40}: names are text; values text, bytes, numbers, booleans or nil.")
     pack_payload(headers)
+
+
+def _check_expires(_, value):
+    if type(value) is not int or not 0 < value <= MAX_EXPIRES_US:
+        raise InvalidPayload(f"A message expires at a whole number of microseconds since the epoch, not {value!r:.40}.")
+
+
+_CHECKS = {"key": _check_name, "id": _check_name, "headers": _check_headers, "expires": _check_expires}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.packing import with_checksum
 from zstreampub.errors import InvalidBatch, RequestError, StoreCorrupt, ZStreamPubError
-from zstreampub.message import HEADER, Batch
+from zstreampub.message import HAS_EXPIRY, HAS_IDS, HEADER, NEVER_US, Batch
 from zstreampub.payload import Undecodable
 
 MANY = 1 << 16
@@ -30,7 +30,7 @@ TOPICS = st.sampled_from(("a", "orders.eu.new", "größe.東京", "$sys.x", "t" 
 
 @st.composite
 def columns(draw, values=VALUES, max_size=6):
-    """``(topic, payloads, keys, ids, headers)`` of one batch."""
+    """``(topic, payloads, keys, ids, headers, expires)`` of one batch."""
     payloads = draw(st.lists(values, min_size=1, max_size=max_size))
     size = len(payloads)
 
@@ -38,7 +38,7 @@ def columns(draw, values=VALUES, max_size=6):
         return draw(st.one_of(st.none(), st.lists(st.one_of(st.none(), entries), min_size=size, max_size=size)))
 
     return (draw(TOPICS), payloads, column(NAMES), column(NAMES),
-            column(st.dictionaries(TEXTS, HEADER_VALUES, max_size=3)))
+            column(st.dictionaries(TEXTS, HEADER_VALUES, max_size=3)), column(st.integers(1, 2**53 - 1)))
 
 
 def same(one, other):
@@ -46,12 +46,13 @@ def same(one, other):
     return msgpack.packb(one) == msgpack.packb(other)
 
 
-def expected(first, time, topic, payloads, keys, ids, headers):
+def expected(first, time, topic, payloads, keys, ids, headers, expires):
     """The messages as a stock client sees them."""
     maps = []
     for at, payload in enumerate(payloads):
         fields = {"topic": topic, "offset": first + at, "time": time, "payload": payload}
-        for name, column in (("key", keys), ("id", ids), ("headers", headers)):
+        seconds = expires and [None if us is None else us / 1e6 for us in expires]
+        for name, column in (("key", keys), ("id", ids), ("headers", headers), ("expires", seconds)):
             if column is not None and column[at] is not None:
                 fields[name] = column[at]
         maps.append(fields)
@@ -106,6 +107,30 @@ def test_equal_lengths_need_no_column_of_lengths(parts):
     lengths = {len(raw) for raw in batch.raw_payloads}
 
     assert bool(batch.packed[1] & 1) == (len(lengths) > 1)
+
+
+@given(columns())
+def test_the_flags_say_which_columns_there_are_and_the_soonest_expiry_is_found(parts):
+    *_, ids, _, expires = parts
+
+    batch = Batch.of(*parts)
+
+    assert (batch.has_ids, batch.has_expiry) == (ids is not None, expires is not None)
+    assert batch.expires == expires
+    assert batch.soonest_expiry == min((us for us in expires or () if us is not None), default=NEVER_US)
+
+
+@given(columns(), st.sampled_from((HAS_EXPIRY, HAS_IDS)))
+def test_flags_that_do_not_fit_the_columns_are_refused(parts, flag):
+    batch = Batch.of(*parts)
+    fields = list(HEADER.unpack_from(batch.packed))
+    fields[1] ^= flag
+
+    try:
+        Batch.check(with_checksum(fields, batch.packed[HEADER.size:]), LARGE, MANY)
+    except InvalidBatch:
+        return
+    raise AssertionError("a flag that lies was taken")
 
 
 @given(columns())

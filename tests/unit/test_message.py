@@ -15,7 +15,7 @@ from zstreampub.errors import (
     MessageTooLarge,
     StoreCorrupt,
 )
-from zstreampub.message import HEADER, Batch, Message
+from zstreampub.message import HEADER, NEVER_US, Batch, Message
 from zstreampub.payload import MAX_HEADERS, MAX_KEY_BYTES, Undecodable, pack_payload
 
 
@@ -108,9 +108,31 @@ def test_a_key_may_have_255_bytes(value):
     assert Batch.of("a", [1], [value], [value]).metadata == {"key": [value], "id": [value]}
 
 
+@pytest.mark.parametrize("value", [0, -1, 2**53, 1.5, True, "soon", [1]])
+def test_an_expiry_that_is_no_time_is_refused(value):
+    with pytest.raises(InvalidPayload):
+        Batch.of("a", [1], expires=[value])
+
+
+def test_readers_see_an_expiry_in_seconds():
+    batch = Batch.of("a", [1, 2], expires=[1_500_000, None])
+
+    assert [message.expires for message in batch.messages()] == [1.5, None]
+    assert [msgpack.unpackb(item).get("expires") for item in batch.map_items()] == [1.5, None]
+    assert batch.expires == batch.metadata["expires"] == [1_500_000, None]
+
+
+def test_the_expiries_of_a_part_of_a_batch_are_its_own():
+    batch = Batch.of("a", [1, 2, 3], expires=[5, None, 9])
+
+    parts = [batch, batch.slice(1, 3), batch.slice(1, 2)]
+    assert [part.soonest_expiry for part in parts] == [5, 9, NEVER_US]
+    assert [one.expires for one in batch.singles([0, 2])] == [[5], [9]]
+
+
 @pytest.mark.parametrize("column", [["a"], ["a", "b", "c"], [], "ab", {"a": 1, "b": 2}, 5, b"ab"])
 def test_a_column_is_a_list_with_one_entry_for_each_payload(column):
-    for name in ("keys", "ids", "headers"):
+    for name in ("keys", "ids", "headers", "expires"):
         with pytest.raises(InvalidPayload):
             Batch.of("a", [1, 2], **{name: column})
 
