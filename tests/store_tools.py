@@ -19,13 +19,19 @@ class Follower:
     def __init__(self, store):
         self.store = store
         self.appends = []
+        self.removals = []
         self.died = None
         self._told = Event()
-        store.follow(self._deliver, self._die)
+        store.follow(self._deliver, self._die, self._remove)
 
     def _deliver(self, appends):
         assert appends, "the follower is told of at least one append"
         self.appends += appends
+        self._told.set()
+
+    def _remove(self, removals):
+        assert removals, "the follower is told of at least one removal"
+        self.removals += removals
         self._told.set()
 
     def _die(self, error):

@@ -569,6 +569,94 @@ class TestTheLimitOfItsSize:
         assert follower.append(Batch.of("a", [b"x" * 20_000])).firsts == [end]
 
 
+class TestChangesAndRecords:
+    def test_the_journal_has_the_changes_in_the_order_of_their_appends(self, store, follower):
+        appends = follower.append_all([Append([one("a")], changes=[b"x", b"yy"]), Append([one("a")]),
+                                       Append(changes=[b""]), Append(changes=[b"z"])])
+
+        assert store.journal() == [(0, b"x"), (1, b"yy"), (2, b""), (3, b"z")]
+        assert [append.journal_next for append in appends] == [2, 2, 3, 4]
+        assert [append.firsts for append in appends] == [[0], [1], [], []]
+
+    def test_records_are_kept_replaced_and_deleted(self, store, follower):
+        follower.append(records={b"a1": b"1", b"a2": b"2", b"b": b"3", b"a0": b"0"})
+        follower.append(one("a"), records={b"a1": None, b"a2": b"new", b"never": None})
+
+        assert store.records(b"a") == [(b"a0", b"0"), (b"a2", b"new")]
+        assert store.records(b"") == [(b"a0", b"0"), (b"a2", b"new"), (b"b", b"3")]
+        assert store.records(b"c") == []
+
+    def test_records_come_in_pages(self, store, follower):
+        keys = [b"k%03d" % at for at in range(25)]
+        follower.append(records=dict.fromkeys([*keys, b"j", b"l"], b"v"))
+
+        found, after = [], None
+        while page := store.records(b"k", after, 10):
+            found += [key for key, _ in page]
+            after = found[-1]
+
+        assert found == keys
+
+    def test_of_two_appends_the_later_one_has_its_record_kept(self, store, follower):
+        follower.append_all([Append(records={b"k": b"1", b"l": b"1"}), Append(records={b"k": b"2", b"l": None})])
+
+        assert store.records(b"") == [(b"k", b"2")]
+
+    def test_those_of_a_failed_append_are_not_kept(self, stores):
+        store, follower = stores.open(Settings(max_topics=1))
+        follower.append_all([Append([one(topic)], changes=[topic.encode()], records={topic.encode(): b""})
+                             for topic in "aba"])
+
+        assert [change for _, change in store.journal()] == [b"a", b"a"]
+        assert store.records(b"") == [(b"a", b"")]
+
+    def test_nor_twice_those_of_a_retry(self, store, follower):
+        original, retry = follower.append_all(
+            [Append([], changes=[b"c"], producer=b"p", sequence=1) for _ in range(2)])
+
+        assert (original.firsts, retry.firsts, retry.duplicate) == ([], [], True)
+        assert store.journal() == [(0, b"c")]
+
+    def test_what_may_be_forgotten_is_forgotten_in_time_and_numbers_go_on(self, store, follower):
+        for at in range(600):
+            follower.append(changes=[b"%d" % at * 20] * 10, journal_from=10 * at)
+        before = store.journal()
+        last = follower.append(changes=[b"last"], journal_from=6_000)
+
+        assert before[-1][0] == 5_999
+        assert [number for number, _ in before] == list(range(before[0][0], 6_000))
+        assert 5_000 < before[0][0] <= 5_990
+        assert last.journal_next == 6_001
+        assert store.journal()[-1] == (6_000, b"last")
+
+    def test_the_follower_hears_of_what_was_removed_after_it_is_gone(self, store, follower):
+        follower.append_all([Append([Batch.of(f"t.{at % 2}", [at] * 3)]) for at in range(10)])
+
+        store.trim(PatternSet(["t.1"]), 18)
+
+        assert follower.removals == [("t.1", first, first + 3) for first in (3, 9, 15)]
+
+
+class TestMeasuring:
+    def batches(self, store, wanted, first, next):
+        batches = [batch.slice(max(first - batch.first, 0), min(next - batch.first, batch.count))
+                   for batch in read_all(store, wanted, first, trims=store.trim_mark())[0] if batch.first < next]
+        return (sum(batch.count for batch in batches), sum(batch.size for batch in batches),
+                batches[0].time_us if batches else None)
+
+    @pytest.mark.parametrize("wanted", [EVERYTHING, PatternSet(["t.1"]), PatternSet(["t.1", "t.2"]),
+                                        PatternSet(["none"])])
+    def test_it_says_what_reading_would_find(self, store, follower, wanted):
+        for at in range(20):
+            follower.append_all([Append([Batch.of(f"t.{at % 5}", [b"x" * at] * 3)]) for _ in range(3)])
+        store.trim(PatternSet(["t.1"]), 60)
+
+        for first in (0, 1, 50, 61, 179, 180, 200):
+            for next in (0, 1, 62, 100, 179, 180, 500):
+                if first < next:
+                    assert store.measure(wanted, first, next) == self.batches(store, wanted, first, next)
+
+
 class TestOpening:
     @pytest.mark.parametrize("url", ["", "lmdb:", "lmdb", "memory", "memory:x", "redis:x", None, 7, b"memory:"])
     def test_a_url_that_names_no_store_is_refused(self, url):

@@ -10,6 +10,7 @@ import time
 
 from ..errors import StoreCorrupt, StoreVersion
 from . import producers as dedup
+from .journal import Journal
 from .keys import newest_of_keys
 from .records import (
     CLOSED,
@@ -45,6 +46,7 @@ class LmdbState(LogState):
         super().__init__(settings)
         self.producers = producers
         self.tail = Tail(0)
+        self.journal = Journal()
         self.session = OPEN_SYNC if settings.durability == "sync" else OPEN_RELAXED
         self.checkpoint = 0
         self.changed_pages = set()
@@ -55,7 +57,7 @@ class LmdbState(LogState):
 
     def ends(self, **changes):
         return Ends(self.end, self.first, self.time_us, self.mark, self.checkpoint, self.tail.first,
-                    self.session)._replace(**changes)
+                    self.journal_next, self.session)._replace(**changes)
 
     # --- saving ------------------------------------------------------------------
 
@@ -129,6 +131,8 @@ class LmdbState(LogState):
         self.epoch = bytes(txn.get(b"epoch", db=db.meta)).hex()
         self.end, self.first, self.time_us, self.mark, self.checkpoint = ends[:5]
         self.tail = Tail(ends.segmented)
+        self.journal_next = ends.journal
+        self.journal.load(txn, db)
         self._load_topics(txn, db)
         self.producers.load((bytes(name), bytes(record)) for name, record in txn.cursor(db.producers))
         self._roll_forward(txn, db)

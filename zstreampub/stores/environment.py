@@ -22,7 +22,9 @@ FIRST_MAP_BYTES = 16 << 20
 MOST_GROWTH_BYTES = 1 << 30
 # Kept for removing: beyond the limit of the map, and on the disk ahead of need, so that
 # deleting, which writes new pages before it frees old ones, works when all else is full.
+# What the hub notes of consumers may use half of it: acknowledging goes on as well.
 RESERVE_BYTES = 4 << 20
+NOTES_BYTES = RESERVE_BYTES // 2
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _PAGE = 4096
 _MAGIC = 0xBEEFC0DE
@@ -110,11 +112,11 @@ class Environment:
             del txn
             self._tokens.put(token)
 
-    def write(self, work, removing=False):
+    def write(self, work, removing=False, reserve=False):
         """Run ``work(txn, db)`` in one transaction and commit it; in the writer thread only.
 
-        *work* may be run again, in a larger map. Raises StoreFull where it cannot grow; with
-        *removing* it may use the reserve instead.
+        *work* may be run again, in a larger map. Raises StoreFull where it cannot grow. With *removing* it
+        uses the reserve instead of growing, with *reserve* half of it where growing is not possible.
         """
         turned = False
         while True:
@@ -125,6 +127,8 @@ class Environment:
                     return self._write_in_reserve(work)
                 if self._grow():
                     continue
+                if reserve:
+                    return self._write_in_reserve(work, NOTES_BYTES)
                 if turned:
                     raise StoreFull(
                         f"The store has reached {self._map_bytes >> 20} MiB and cannot grow. Trim it, set "
@@ -140,8 +144,8 @@ class Environment:
         with self._env.begin(write=True, buffers=True) as txn:
             return work(txn, self.db)
 
-    def _write_in_reserve(self, work):
-        self._set_map(self._map_bytes + RESERVE_BYTES)
+    def _write_in_reserve(self, work, reserve_bytes=RESERVE_BYTES):
+        self._set_map(self._map_bytes + reserve_bytes)
         try:
             return self._write_once(work)
         except lmdb.Error as error:

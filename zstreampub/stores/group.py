@@ -21,7 +21,9 @@ class Group:
     """What one transaction appends.
 
     ``placed`` are ``(topic, batch)`` in offset order, ``new_topics`` those not seen before by name,
-    ``sequences`` are ``(producer, entry)`` to remember; ``appends`` is everybody who must be told, in order.
+    ``sequences`` are ``(producer, entry)`` to remember and ``touched`` all that is then remembered of those
+    producers; ``changes``, ``records`` and ``journal_from`` are those of all appends together.
+    ``appends`` is everybody who must be told, in order.
     """
 
     def __init__(self, appends, state, producers, settings):
@@ -29,12 +31,15 @@ class Group:
         self.placed = []
         self.new_topics = {}
         self.sequences = []
+        self.touched = {}
+        self.changes = []
+        self.records = {}
+        self.journal_from = 0
         self.end = state.end
         self.time_us = state.clock_us()
         self._state = state
         self._producers = producers
         self._max_topics = settings.max_topics
-        self._touched = {}
         now = time.monotonic()
         for append in appends:
             try:
@@ -45,6 +50,11 @@ class Group:
     @property
     def messages(self):
         return self.end - self._state.end
+
+    @property
+    def empty(self):
+        """Tell whether there is nothing to write."""
+        return not (self.placed or self.changes or self.records or self.journal_from or self.touched)
 
     def _admit(self, append, now):
         if append.deadline is not None and now > append.deadline:
@@ -61,11 +71,21 @@ class Group:
         append.firsts = self._place(append.batches)
         if sequences is not None:
             entry = dedup.remember(sequences, append.sequence, append.firsts)
-            self._touched[append.producer] = sequences
+            self.touched[append.producer] = sequences
             self.sequences.append((append.producer, entry))
+        self._note(append)
+
+    def _note(self, append):
+        if append.changes:
+            self.changes += append.changes
+        if append.records:
+            self.records.update(append.records)
+        if append.journal_from:
+            self.journal_from = max(self.journal_from, append.journal_from)
+        append.journal_next = self._state.journal_next + len(self.changes)
 
     def _sequences(self, producer):
-        touched = self._touched.get(producer)
+        touched = self.touched.get(producer)
         return self._producers.sequences(producer) if touched is None else touched
 
     def _check(self, append):
@@ -101,8 +121,9 @@ class Group:
             topics.add(topic)
         for topic, batch in self.placed:
             topic.add(batch.first, batch.count, len(batch.packed))
-        if self._touched:
-            self._producers.keep(self._touched, self.time_us)
+        if self.touched:
+            self._producers.keep(self.touched, self.time_us)
+        state.journal_next += len(self.changes)
         state.time_us = self.time_us
         state.end = self.end        # last, see state.py
 
@@ -110,6 +131,25 @@ class Group:
         """The commit failed: everybody of the group is told, each with an exception of its own."""
         for append in self.appends:
             # A duplicate whose original was committed earlier keeps its answer.
-            if append.error is None and append.firsts[0] >= self._state.end:
-                append.firsts, append.duplicate = None, False
-                append.error = type(error)(str(error), **error.facts)
+            if append.error is None and not (append.duplicate and not self._needs_room(append)):
+                refuse(append, error)
+
+    def fail_placed(self, error):
+        """There was no room: tell everybody who has messages in it; returns the others, who may try again."""
+        others = []
+        for append in self.appends:
+            if append.error is None:
+                if self._needs_room(append):
+                    refuse(append, error)
+                elif not append.duplicate:
+                    others.append(append)
+        return others
+
+    def _needs_room(self, append):
+        return any(first >= self._state.end for first in append.firsts)
+
+
+def refuse(append, error):
+    """Tell *append* an exception of its own, like *error*."""
+    append.firsts, append.journal_next, append.duplicate = None, None, False
+    append.error = type(error)(str(error), **error.facts)

@@ -16,13 +16,14 @@ from gevent.threadpool import ThreadPool
 
 from ..errors import StoreClosed, StoreCorrupt, StoreError
 from ..store import Store
-from . import reading
+from . import measuring, reading
 from .check import check_store
 from .checkpoint import LmdbState, left_unclean
 from .directory import lock_directory, sync_directory
 from .environment import READ_THREADS, Environment
+from .journal import read_journal, read_records
 from .producers import Producers
-from .writer import Close, Trim, Writer
+from .writer import Close, Removed, Trim, Writer
 
 MESSAGES_PER_READ = 500     # single messages looked up in one transaction
 
@@ -57,7 +58,7 @@ class LmdbStore(Store):
         self.epoch = self._state.epoch
         self._pid = os.getpid()
         self._closing = None
-        self._deliver = self._died = None
+        self._deliver = self._died = self._removed = None
         self._pending = 0
         self._outcomes = deque()
         hub = gevent.get_hub()
@@ -89,20 +90,11 @@ class LmdbStore(Store):
 
     # --- writing -----------------------------------------------------------------
 
+    def follow(self, deliver, died=None, removed=None):
+        self._deliver, self._died, self._removed = deliver, died, removed
+
     def guard(self, guards):
         raise NotImplementedError
-
-    def measure(self, wanted, first, next):
-        raise NotImplementedError
-
-    def journal(self):
-        raise NotImplementedError
-
-    def records(self, prefix, after=None, most=1000):
-        raise NotImplementedError
-
-    def follow(self, deliver, died=None, removed=None):
-        self._deliver, self._died = deliver, died
 
     def append(self, append):
         self._check_open()
@@ -161,7 +153,10 @@ class LmdbStore(Store):
         if appends and self._deliver is not None:
             self._deliver(appends)
         for outcome in others:
-            if not isinstance(outcome, StoreError):
+            if isinstance(outcome, Removed):
+                if self._removed is not None:
+                    self._removed(outcome.removals)
+            elif not isinstance(outcome, StoreError):
                 self._pending -= 1
                 outcome.done(outcome)
             elif self._died is not None:
@@ -232,6 +227,18 @@ class LmdbStore(Store):
 
     def topics(self, wanted):
         return self._in_thread(self._state.topics.maps, wanted)
+
+    def measure(self, wanted, first, next):
+        count = self._in_thread(measuring.Measuring, self._state, wanted, first, next)
+        while not count.done:       # a turn for each step, see offset_of_last
+            self._read(count.step)
+        return count.measure()
+
+    def journal(self):
+        return self._read(read_journal)
+
+    def records(self, prefix, after=None, most=1000):
+        return self._read(read_records, prefix, after, most)
 
     # --- care ----------------------------------------------------------------------
 

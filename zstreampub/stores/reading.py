@@ -71,6 +71,12 @@ def _take(builder, run, choice, cursor, stop, state):
     return True
 
 
+def runs_forward(txn, db, choice, cursor):
+    """Yield the runs in order, from the one that may hold *cursor* on, that may have wanted topics."""
+    stretch = _sought(txn, db, choice, cursor) if choice.sought else _everything(txn, db, cursor)
+    return (run for _, _, run in stretch if run is not None)
+
+
 def _everything(txn, db, cursor):
     for run in runs_from(txn, db, cursor):
         yield run.firsts[0], 0, run

@@ -11,6 +11,9 @@ counters   u32 page                    counters of 64 topics with consecutive id
 producers  producer                    see producers.py
 trims      u64 trim mark               the batches removed: u32 topic id, u64 first, u32 messages
                                        of each; the last 1024 trims
+journal    u64 number of the first     changes with consecutive numbers, see journal.py: u32 length
+           change                      and bytes of each
+records    the hub's                   the hub's
 meta       ``format``                  u32 version
 \\          ``epoch``                   16 bytes
 \\          ``state``                   see :class:`Ends`
@@ -36,10 +39,11 @@ from ..errors import StoreCorrupt
 from ..message import Batch
 
 FORMAT = 1
-DATABASES = ("log", "segments", "names", "counters", "producers", "trims", "meta")
+DATABASES = ("log", "segments", "names", "counters", "producers", "trims", "journal", "records", "meta")
 
 OFFSET = struct.Struct(">Q")
 NUMBER = struct.Struct(">I")
+LENGTH = struct.Struct("<I")
 REMOVED = struct.Struct("<IQI")
 
 PAGE_TOPICS = 64        # 56 bytes each: a page of counters fits one of LMDB's
@@ -47,7 +51,7 @@ PAGE_TOPICS = 64        # 56 bytes each: a page of counters fits one of LMDB's
 # How the store was left by whoever opened it last.
 CLOSED, OPEN_SYNC, OPEN_RELAXED = 0, 1, 2
 
-_ENDS = struct.Struct("<7Q")
+_ENDS = struct.Struct("<8Q")
 _RUN = struct.Struct("<IIQ")
 _SEGMENT = struct.Struct("<QIII")
 _COUNTERS = struct.Struct("<7Q")
@@ -62,6 +66,7 @@ class Ends(NamedTuple):
     mark: int = 0           # trim mark
     checkpoint: int = 0     # counters and producers are right up to here at least
     segmented: int = 0      # segments reach up to here
+    journal: int = 0        # the number of the next change
     session: int = CLOSED
 
     def pack(self):

@@ -10,11 +10,15 @@ STEP_LOOK = 5_000       # looked at: a batch that goes counts for one, a run for
 
 
 class Step(NamedTuple):
-    """What one step came to; the next one begins at ``cursor``, ``ended`` if there is none."""
+    """What one step came to: ``(topic name, first, next)`` of all that went; the next one begins at ``cursor``.
+
+    ``ended`` if there is no next one.
+    """
 
     messages: int
     cursor: int
     ended: bool
+    removals: list
 
 
 class _Found(NamedTuple):
@@ -42,7 +46,8 @@ def remove_step(environment, state, cursor, make_chooser, most=STEP_BATCHES):
         for topic, counters in after.items():
             topic.become(counters)
         state.first = first
-    return Step(sum(batch.count for batch in found.removals), found.cursor, found.ended)
+    return Step(sum(batch.count for batch in found.removals), found.cursor, found.ended,
+                [(batch.topic.name, batch.first, batch.next) for batch in found.removals])
 
 
 def _find(txn, db, state, cursor, chooser, most):

@@ -134,7 +134,7 @@ class LogState:
     """The ends of the log, its clock and its topics.
 
     ``first`` and ``end`` are the bounds, ``mark`` is the trim mark, ``time_us`` the newest
-    batch's time, ``epoch`` the log's name.
+    batch's time, ``epoch`` the log's name, ``journal_next`` the number of the next change.
     """
 
     def __init__(self, settings):
@@ -144,6 +144,7 @@ class LogState:
         self.end = 0
         self.mark = 0
         self.time_us = 0
+        self.journal_next = 0
 
     def clock_us(self):
         """Return the time now, microseconds since the epoch; it never steps back behind the newest batch."""

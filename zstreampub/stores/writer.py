@@ -15,8 +15,10 @@ from gevent.monkey import get_original
 from ..errors import StoreClosed, StoreError, StoreFull
 from ..stats import Histogram
 from ..store import Append
+from . import producers as dedup
 from .checkpoint import pack_sequences
-from .group import MAX_BATCHES, MAX_BYTES, MAX_MESSAGES, Group
+from .group import MAX_BATCHES, MAX_BYTES, MAX_MESSAGES, Group, refuse
+from .journal import write_records
 from .records import CLOSED, NUMBER, OFFSET, PAGE_TOPICS, Run, Segment, Tail
 from .removal import STEP_BATCHES, remove_step
 from .retention import Below, Excess
@@ -43,6 +45,13 @@ class Trim:
         self.error = None
 
 
+class Removed:
+    """What one step has removed: a list of ``(topic, first, next)``."""
+
+    def __init__(self, removals):
+        self.removals = removals
+
+
 class Close:
     """The order to finish and close; ``done(close)`` is called on the hub."""
 
@@ -54,8 +63,8 @@ class Close:
 class Writer:
     """The thread, its queue, and what it counts.
 
-    ``tell(outcome)`` is called in the thread: with a list of appends, in offset order; with a Trim
-    or Close that is done; with the StoreError of which the thread has died. ``error`` is set once
+    ``tell(outcome)`` is called in the thread: with a list of appends, in offset order; with a Removed;
+    with a Trim or Close that is done; with the StoreError of which the thread has died. ``error`` is set once
     it has ended, however; everything that still comes is refused with it.
     """
 
@@ -111,7 +120,9 @@ class Writer:
             if isinstance(order, Append):
                 appends.append(order)
                 size += order.size
-                batches += len(order.batches)
+                if order.changes:
+                    size += sum(map(len, order.changes))
+                batches += len(order.batches) or 1
                 for batch in order.batches:
                     messages += batch.count
                 if size >= MAX_BYTES or messages >= MAX_MESSAGES or batches >= MAX_BATCHES:
@@ -143,11 +154,10 @@ class Writer:
     # --- appending -------------------------------------------------------------------
 
     def _commit(self, appends):
-        began = time.perf_counter_ns()
+        began, commits = time.perf_counter_ns(), self.commits
         try:
-            group = Group(appends, self._state, self._state.producers, self._settings)
-            if group.placed:
-                self._append(group)
+            self._write_group(appends)
+            if self.commits > commits:
                 self.commit_us.add((time.perf_counter_ns() - began) // 1000)
         except BaseException as error:
             _refuse(appends, _dying(error))
@@ -156,21 +166,48 @@ class Writer:
             self.refused += sum(append.error is not None for append in appends)
             self._tell(appends)
 
-    def _append(self, group):
-        state = self._state
-        runs = list(_runs(group))
-        full_tail = state.tail.batches >= SEGMENT_BATCHES or len(state.tail.keys) >= SEGMENT_KEYS
-        state.begin_round(len(group.placed))
+    def _write_group(self, appends):
+        group = Group(appends, self._state, self._state.producers, self._settings)
         try:
-            checkpoint = self._environment.write(lambda txn, db: self._write(txn, db, group, runs, full_tail))
+            self._write_once(group)
         except StoreFull as error:
             self.full += 1
-            group.fail(error)
-        else:
-            self._apply(group, runs, full_tail, checkpoint)
+            others = group.fail_placed(error) if group.placed else ()
+            if others:
+                self._write_group(others)
+            else:
+                group.fail(error)
+
+    def _write_once(self, group):
+        if group.empty:
+            return
+        state = self._state
+        runs = list(_runs(group)) if group.placed else ()
+        full_tail = runs and (state.tail.batches >= SEGMENT_BATCHES or len(state.tail.keys) >= SEGMENT_KEYS)
+        state.begin_round(len(group.placed))
+        outcome = self._environment.write(lambda txn, db: self._write(txn, db, group, runs, full_tail),
+                                          reserve=not runs)
+        self._apply(group, runs, full_tail, *outcome)
 
     def _write(self, txn, db, group, runs, full_tail):
         """Write a group; a few large puts, see records.py."""
+        state, tail = self._state, self._state.tail
+        if runs:
+            self._write_log(txn, db, group, runs, full_tail)
+            checkpoint = state.save_some(txn, db)
+        else:
+            checkpoint = state.checkpoint
+            for producer, sequences in group.touched.items():       # else they lie in the log
+                txn.put(producer, dedup.pack(sequences, group.time_us), db=db.producers)
+        journal = state.journal.write(txn, db, state.journal_next, group.changes, group.journal_from)
+        if group.records:
+            write_records(txn, db, group.records)
+        txn.put(b"state", state.ends(next=group.end, time_us=group.time_us, checkpoint=checkpoint,
+                                     segmented=state.end if full_tail else tail.first,
+                                     journal=state.journal_next + len(group.changes)).pack(), db=db.meta)
+        return checkpoint, journal
+
+    def _write_log(self, txn, db, group, runs, full_tail):
         state, tail = self._state, self._state.tail
         items = [(OFFSET.pack(placed[0][1].first), packed) for placed, packed in runs]
         if txn.cursor(db.log).putmulti(items, append=True) != (len(items), len(items)):
@@ -179,22 +216,20 @@ class Writer:
             txn.put(NUMBER.pack(len(state.topics) + 1), "\0".join(group.new_topics).encode(), db=db.names)
         if full_tail:
             txn.put(OFFSET.pack(tail.first), Segment.pack(tail, state.end), db=db.segments)
-        checkpoint = state.save_some(txn, db)
-        txn.put(b"state", state.ends(next=group.end, time_us=group.time_us, checkpoint=checkpoint,
-                                     segmented=state.end if full_tail else tail.first).pack(), db=db.meta)
-        return checkpoint
 
-    def _apply(self, group, runs, full_tail, checkpoint):
+    def _apply(self, group, runs, full_tail, checkpoint, journal):
         state = self._state
-        state.some_saved(checkpoint)
-        tail = Tail(state.end) if full_tail else state.tail
-        for placed, _ in runs:
-            state.add_to_tail(tail, placed[0][1].first, placed)
-        state.tail = tail
+        state.journal.written(journal)
         self.commits += 1
-        self.appended_messages += group.messages
-        self.appended_bytes += sum(len(packed) for _, packed in runs)
-        self.group_batches.add(len(group.placed))
+        if runs:
+            state.some_saved(checkpoint)
+            tail = Tail(state.end) if full_tail else state.tail
+            for placed, _ in runs:
+                state.add_to_tail(tail, placed[0][1].first, placed)
+            state.tail = tail
+            self.appended_messages += group.messages
+            self.appended_bytes += sum(len(packed) for _, packed in runs)
+            self.group_batches.add(len(group.placed))
         group.apply()
         state.changed_pages.update({(topic.id - 1) // PAGE_TOPICS for topic, _ in group.placed})
 
@@ -224,7 +259,7 @@ class Writer:
             self._retained_at, self._rest_until = now, now + interval_s
         else:
             limits.cursor = step.cursor
-            self.trimmed_messages += step.messages
+            self._removed(step)
 
     def _trim_step(self):
         trim = self._trims[0]
@@ -235,10 +270,15 @@ class Writer:
         else:
             trim.count += step.messages
             trim.cursor = step.cursor
-            self.trimmed_messages += step.messages
+            self._removed(step)
             if not step.ended:
                 return
         self._tell(self._trims.pop(0))
+
+    def _removed(self, step):
+        self.trimmed_messages += step.messages
+        if step.removals:
+            self._tell(Removed(step.removals))
 
     # --- ending ------------------------------------------------------------------------
 
@@ -296,8 +336,7 @@ def _packed_run(placed, time_us, sequences):
 def _refuse(appends, error):
     for append in appends:
         if append.error is None:
-            append.firsts, append.duplicate = None, False
-            append.error = type(error)(str(error), **error.facts)
+            refuse(append, error)
 
 
 def _dying(error):
