@@ -1,4 +1,4 @@
-"""Numbers that a stranger sent, checked."""
+"""Numbers and options that a stranger sent, checked."""
 
 from .errors import InvalidOption
 
@@ -19,3 +19,15 @@ def within(name, value, default, least, most, kind=int):
     if number is None or not least <= number <= most:
         raise InvalidOption(f"{name} is a number from {least} to {most}, not {value!r:.60}.", option=name)
     return number
+
+
+def check_options(options, allowed):
+    """Return *options* as a dict of which every key is one of *allowed*."""
+    if options is None:
+        return {}
+    if not isinstance(options, dict):
+        raise InvalidOption(f"options is a map, not {type(options).__name__}; it comes last.")
+    unknown = [name for name in options if name not in allowed]
+    if unknown:
+        raise InvalidOption(f"Unknown option {unknown[0]!r:.60}; there are {', '.join(allowed)}.")
+    return dict(options)

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from . import steering
+from .checks import check_options
 from .errors import InvalidBatch, InvalidOption, MalformedRequest
 from .message import Batch
 from .store import Append
@@ -18,7 +20,7 @@ MAX_PRODUCER_BYTES = 64
 
 _RETRY_OPTIONS = ("producer", "sequence", "deadline", "deadline_clock")
 _SUBSCRIBE_OPTIONS = ("start", "until", "epoch", "policy", "max_messages", "max_bytes", "block_timeout_s",
-                      "format", "name")
+                      "format", "name", "consumer")
 FORMATS = ("map", "batch")
 
 
@@ -94,7 +96,8 @@ def parse_publishing(name, broker, args):
 
 def parse_subscribe(patterns=None, options=None):
     """Return ``(format, keyword arguments of Broker.subscribe)`` of one ``subscribe`` call."""
-    options = check_options(options, _SUBSCRIBE_OPTIONS)
+    joins = isinstance(options, dict) and options.get("consumer") is not None
+    options = check_options(options, steering.JOIN_OPTIONS if joins else _SUBSCRIBE_OPTIONS)
     form = options.pop("format", "map")
     if form not in FORMATS:
         raise InvalidOption(f"format is one of {', '.join(FORMATS)}, not {form!r:.60}.", option="format")
@@ -102,22 +105,10 @@ def parse_subscribe(patterns=None, options=None):
     if name is not None and not (isinstance(name, str) and len(name) <= 255):
         raise InvalidOption("name is text of at most 255 characters.", option="name")
     options = {name: value for name, value in options.items() if value is not None}
-    return form, {"patterns": patterns, **options}
+    return form, {"patterns": patterns, **(steering.check_join(options) if joins else options)}
 
 
 SUBSCRIBE_SIGNATURE = inspect.signature(parse_subscribe)
-
-
-def check_options(options, allowed):
-    """Return *options* as a dict of which every key is one of *allowed*."""
-    if options is None:
-        return {}
-    if not isinstance(options, dict):
-        raise InvalidOption(f"options is a map, not {type(options).__name__}; it comes last.")
-    unknown = [name for name in options if name not in allowed]
-    if unknown:
-        raise InvalidOption(f"Unknown option {unknown[0]!r:.60}; there are {', '.join(allowed)}.")
-    return dict(options)
 
 
 def check_arguments(signature, args):

@@ -17,8 +17,8 @@ GROUND = [{"errors", "stats", "version"}, {"topics", "wire", "payload"}, {"messa
 FLOORS = [
     *GROUND,
     {"settings", "store", "policy", "transport", "bridge", "checks"},
-    {"start", "stores/", "queue", "feed", "requests", "channels", "gather"},
-    {"subscription"},
+    {"start", "stores/", "queue", "feed", "steering", "channels", "gather"},
+    {"subscription", "requests"},
     {"fanout"},
     {"consumers/", "schedule", "receipts"},
     {"broker"},
