@@ -12,13 +12,16 @@ from .calls import Call
 from .channels import Channels
 from .producer import Producer
 from .publisher import Publisher
+from .steering import Steering
 from .subscription import Subscription
 
 _LONGEST_S = 1e7            # what timers can be set to
-_IDEMPOTENT = frozenset(("topics", "get", "last", "stats", "about", "subscriptions", "unsubscribe", "consumers"))
+_IDEMPOTENT = frozenset(("topics", "get", "last", "stats", "about", "subscriptions", "unsubscribe", "consumers",
+                         "consumer", "peek", "browse", "dead", "create_consumer", "update_consumer", "delete_consumer",
+                         "pause", "resume", "ack", "extend"))
 
 
-class Client:
+class Client(Steering):
     """Publishes to and subscribes at the server at *address*: text, or a list of which the first that answers is used.
 
     It connects in the background; a call waits for that, at most its *timeout_s*. Belongs to

@@ -31,9 +31,10 @@ class Stream:
 
     ``ended`` is None, ``Done``, ``Closed``, a ConnectionLost, or the error that the server
     gave as ``refusal``. Items that came before the end are still there to be taken.
+    ``on_ready()`` is called when there is an item or the end; it must not wait.
     """
 
-    def __init__(self, channels, args):
+    def __init__(self, channels, args, on_ready=None):
         self.id = channels.new_id()
         self.timeout_s = None       # what deadlines want to know: there is none
         self.ended = None
@@ -44,7 +45,9 @@ class Stream:
         self._args = args
         self._items = deque()
         self._ready = Event()
+        self._on_ready = on_ready
         self._taken_bytes = None    # of the item that is being consumed
+        self._unused = 0            # items that were received and not given back
         self._owed_items = self._owed_bytes = 0
 
     # --- the reader's side -------------------------------------------------------------
@@ -52,14 +55,28 @@ class Stream:
     def take(self):
         """Return the next item or NOTHING; the one before is consumed by that, and its credit goes back."""
         if self._taken_bytes is not None:
-            self._give_back(self._taken_bytes)
+            self.give_back(self._taken_bytes)
             self._taken_bytes = None
+        item = self.receive()
+        if item is not NOTHING:
+            self._taken_bytes = size_of(item)
+        return item
+
+    def receive(self):
+        """Return the next item or NOTHING; whoever has used it says so by :meth:`give_back`."""
         if not self._items:
             return NOTHING
-        item = self._items.popleft()
-        batches = item[1:] if type(item) is list else ()
-        self._taken_bytes = sum(len(batch) for batch in batches if type(batch) is bytes)
-        return item
+        self._unused += 1
+        return self._items.popleft()
+
+    def give_back(self, size):
+        """Return the credit for an item of *size* to the server."""
+        self._unused -= 1
+        self._owed_items += 1
+        self._owed_bytes += size
+        if self._owed_items >= _GRANT_ITEMS or self._owed_bytes >= _GRANT_BYTES:
+            self._channels.send(self, wire.MORE, (self._owed_items,))
+            self._owed_items = self._owed_bytes = 0
 
     def wait(self, timeout_s=None):
         """Wait until there is an item or the end; return whether there is."""
@@ -73,13 +90,6 @@ class Stream:
         self._channels.forget(self)
         self._items.clear()
         self._end(ended)
-
-    def _give_back(self, size):
-        self._owed_items += 1
-        self._owed_bytes += size
-        if self._owed_items >= _GRANT_ITEMS or self._owed_bytes >= _GRANT_BYTES:
-            self._channels.send(self, wire.MORE, (self._owed_items,))
-            self._owed_items = self._owed_bytes = 0
 
     # --- the channel's side -------------------------------------------------------------
 
@@ -95,9 +105,9 @@ class Stream:
         self.heard_at = monotonic()
         if name == wire.STREAM:
             self._items.append(args)
-            if len(self._items) > _MOST_ITEMS:
+            if len(self._items) + self._unused > _MOST_ITEMS:
                 self._finish(ConnectionLost("The server sent more than it had credit for."))
-            self._ready.set()
+            self._tell()
         elif name == wire.STREAM_DONE:
             self._finish(Done)
         elif name == wire.ERR:
@@ -124,4 +134,14 @@ class Stream:
     def _end(self, ended):
         if self.ended is None:
             self.ended = ended
+        self._tell()
+
+    def _tell(self):
         self._ready.set()
+        if self._on_ready is not None:
+            self._on_ready()
+
+
+def size_of(item):
+    """Return the bytes of what an item carries."""
+    return sum(len(part) for part in item[1:] if type(part) is bytes) if type(item) is list else 0

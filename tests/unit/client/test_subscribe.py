@@ -599,7 +599,7 @@ def test_a_loop_that_was_left_does_not_repeat_what_was_then_handed_out_as_a_batc
 
 
 def test_close_does_not_wait_for_a_server_that_does_not_answer(server, client, monkeypatch):
-    monkeypatch.setattr("zstreampub.client.subscription._GOODBYE_S", 0.05)
+    monkeypatch.setattr("zstreampub.client.reader._GOODBYE_S", 0.05)
     server.on["unsubscribe"] = hold
     subscription = client.subscribe("a")
 

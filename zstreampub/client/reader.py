@@ -1,0 +1,226 @@
+"""What reads a stream: one run of items over however many connections. Subscriptions and consumptions share it.
+
+Whatever is wrong with a connection (a lost item, a stream that stops, silence) has one
+answer: subscribe again, with what :meth:`Reader._request` says then.
+"""
+
+from contextlib import contextmanager
+from time import monotonic
+
+import gevent
+from gevent.lock import RLock
+
+from ..errors import (
+    ConnectionLost,
+    EpochMismatch,
+    GapError,
+    RequestTimeout,
+    ServerDraining,
+    SlowConsumer,
+    StoreClosed,
+    StoreCorrupt,
+    SubscriberSilent,
+)
+from .calls import Call
+from .stream import Closed, Done, Stream
+from .timing import Backoff
+
+_GOODBYE_S = 2.0            # the longest that close() waits for the server
+_RESUMABLE = (SlowConsumer, SubscriberSilent, ServerDraining, StoreClosed)
+
+
+class Reader:
+    """Base: opens the stream, keeps the count of its items, and opens it again.
+
+    What it reads has ``_request`` (what to subscribe to now), ``_take_parts`` (an item that is no
+    control), ``_take_control``, ``_drop`` (what was read and not handed out), ``_facts`` and ``_step``.
+    """
+
+    def __init__(self, channels, *, reconnect=True, on_gap=None, on_control=None, on_ready=None):
+        self.id = None
+        self.epoch = None
+        self.gaps = self.resumed = 0
+        self._channels = channels
+        self._reconnect = reconnect
+        self._on_gap, self._on_control = on_gap, on_control
+        self._on_ready = on_ready   # of each stream
+        self._loop = gevent.get_hub().loop
+        self._lock = RLock()
+        self._backoff = Backoff()
+        self._number = 0            # of the item that must come next
+        self._stream = None
+        self._outcome = None        # once it has ended: None or the error, in a tuple
+        self._open(0)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __del__(self):
+        stream = getattr(self, "_stream", None)
+        if stream is not None and stream.ended is None:
+            # The collector may run in any thread.
+            self._loop.run_callback_threadsafe(_let_go, self._unsubscribe, self._channels, stream, self.id)
+
+    def close(self):
+        """End the stream, from any greenlet: a loop over it ends. Waits for the server at most 2 s."""
+        if self._outcome is None:
+            self._outcome = (None,)
+        stream, self._stream = self._stream, None
+        self._drop()
+        if stream is None or stream.ended is not None:
+            return
+        stream.drop()
+        call = self._unsubscribe(self._channels, self.id)
+        if call is not None and gevent.getcurrent() is not gevent.get_hub():
+            try:
+                call.future.get()
+            except ConnectionLost:
+                pass        # then the server finds out by itself
+
+    def wait_open(self, timeout_s):
+        """Wait for the server's greeting. Raises what is wrong with the options, or RequestTimeout."""
+        deadline = monotonic() + timeout_s
+        try:
+            while self.id is None:
+                self._step(deadline)
+                if self._outcome is not None:
+                    raise self._outcome[0] or ConnectionLost("The client was closed.")
+        except BaseException as error:
+            self.close()
+            if type(error) is RequestTimeout:
+                raise RequestTimeout(f"The server did not answer the subscribe within {timeout_s} s.",
+                                     timeout_s=timeout_s) from None
+            raise
+
+    # --- items -------------------------------------------------------------------------
+
+    @contextmanager
+    def _reading(self, deadline):
+        """Let one greenlet at a time wait for items; the others wait for it, until *deadline*."""
+        self._channels.check_owner()
+        if not self._lock.acquire(timeout=remaining_s(deadline)):
+            raise RequestTimeout("No message came in time.")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _take_item(self, stream, item):
+        control = item if type(item) is dict else None
+        number = control.get("n") if control is not None else item[0] if type(item) is list and item else None
+        if number != self._number or (number == 0) != (control is not None and control.get("control") == "subscribed"):
+            self._lose(stream, f"item {self._number} did not come")
+            return
+        self._number += 1
+        if control is not None:
+            self._take_control(control)
+            return
+        try:
+            self._take_parts(item[1:])
+        except (StoreCorrupt, TypeError) as error:      # struct wants bytes
+            self._lose(stream, f"an item is not made of batches ({error})")
+
+    def _greet(self, greeting):
+        """Take the server's greeting; return False if it is of another log."""
+        if self.epoch is not None and greeting.get("epoch") != self.epoch:
+            self._finish(EpochMismatch(f"The server's log is now {greeting.get('epoch')!r:.60}, not {self.epoch!r}: "
+                                       "offsets of the one mean nothing in the other. Subscribe anew.",
+                                       epoch=greeting.get("epoch"), **self._facts()))
+            return False
+        self.id, self.epoch = greeting.get("id"), greeting.get("epoch")
+        self._channels.learn_heartbeat(greeting.get("heartbeat_s"))
+        self._backoff.reset()
+        return True
+
+    def _tell_gap(self, gap):
+        first, next, count, why = (gap.get(name) for name in ("first", "next", "count", "why"))
+        self.gaps += 1
+        if self._on_gap is not None:
+            self._on_gap(gap)
+            return
+        lost = "some" if count is None else count
+        raise GapError(f"{lost} messages in [{first}, {next}) will not come ({why}). Go on reading to pass over them.",
+                       first=first, next=next, count=count, why=why)
+
+    # --- ends and beginnings -----------------------------------------------------------
+
+    def _open(self, delay_s):
+        self._number = 0
+        self._stream = Stream(self._channels, self._request(), self._on_ready)
+        self._channels.open(self._stream, delay_s)
+
+    def _take_end(self, ended, refused):
+        if ended is Closed or ended is Done:
+            self._finish(None)
+        elif self._reconnect and (isinstance(ended, _RESUMABLE) or not refused):
+            self._resume()
+        else:
+            ended.facts.update(self._facts())
+            self._finish(ended)
+
+    def _lose(self, stream, why):
+        """Give up a stream that cannot be trusted any more, and go on with another."""
+        stream.drop(ConnectionLost(f"The stream is broken: {why}."))
+        self._unsubscribe(self._channels, self.id)
+        self._take_end(stream.ended, False)
+
+    def _resume(self):
+        self.resumed += self.id is not None
+        self._open(self._backoff.pause_s())
+
+    def _finish(self, error):
+        stream, self._stream = self._stream, None
+        if self._outcome is None:
+            self._outcome = (error,)
+        if stream is not None and stream.ended is None:
+            stream.drop()
+            self._unsubscribe(self._channels, self.id)
+
+    @staticmethod
+    def _unsubscribe(channels, id):
+        """Tell the server, if it can be told now; return the call."""
+        if id is None or not channels.can_send:
+            return None
+        call = Call(channels, "unsubscribe", (id,), _GOODBYE_S, retry=False)
+        channels.expire(call)
+        channels.open(call)
+        return call
+
+    # --- what each kind of reader says for itself -----------------------------------------
+
+    def _request(self):
+        """Return the arguments of the ``subscribe`` that opens the stream, or opens it again."""
+        raise NotImplementedError
+
+    def _take_parts(self, parts):
+        """Take what an item carries. Raises StoreCorrupt or TypeError if it makes no sense."""
+        raise NotImplementedError
+
+    def _take_control(self, control):
+        raise NotImplementedError
+
+    def _drop(self):
+        """Forget what was read and not handed out."""
+        raise NotImplementedError
+
+    def _facts(self):
+        """Return what an error that ends it says of where it was."""
+        return {}
+
+    def _step(self, deadline):
+        """Go one step on, waiting for what comes until *deadline*. Raises RequestTimeout."""
+        raise NotImplementedError
+
+
+def remaining_s(deadline):
+    """Return the seconds until *deadline*, None if there is none."""
+    return None if deadline is None else max(deadline - monotonic(), 0)
+
+
+def _let_go(unsubscribe, channels, stream, id):
+    if stream.ended is None:
+        stream.drop()
+        unsubscribe(channels, id)
