@@ -10,7 +10,7 @@ from time import monotonic
 import gevent
 
 from . import wire
-from .errors import SubscriberSilent, ZStreamPubError
+from .errors import SubscriberSilent
 
 _RESERVE = 2                    # credits kept for the goodbye: the end item, then the error
 _TURN_ITEMS = 64                # of one stream, then it is the others' turn
@@ -212,9 +212,7 @@ class Stream(Channel):
         error = self.feed.subscription.error
         if self.credit > 0:
             self._send_item(self._head + self.feed.end_item())
-        resume = self.feed.position
-        text = f"{error} Resume at offset {resume}." if isinstance(error, ZStreamPubError) else str(error)
-        self.send(wire.ERR, wire.error_args(type(error).__name__, text))
+        self.send(wire.ERR, wire.error_args(type(error).__name__, self.feed.farewell()))
         self._leave()
 
     def _finish(self):

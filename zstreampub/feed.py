@@ -7,6 +7,7 @@ the goodbye and the messages are the same on either way. Nothing here waits.
 import struct
 from collections import deque
 
+from .errors import ZStreamPubError
 from .store import Gap
 from .wire import pack
 
@@ -36,7 +37,12 @@ class Feed:
             "control": "subscribed", "id": subscription.id, "epoch": self._broker.epoch,
             "offset": subscription.position, "heartbeat_s": heartbeat_s,
             "keepalive_s": settings.keepalive_s, "policy": subscription.policy.name,
-            "max_messages": subscription.queue.max_messages, "max_bytes": subscription.queue.max_bytes})
+            "max_messages": subscription.queue.max_messages, "max_bytes": subscription.queue.max_bytes,
+            **self._agreed()})
+
+    def _agreed(self):
+        """Return what the greeting says besides."""
+        return {}
 
     def next_item(self, head=b""):
         """Return *head* and the next item as one, None if there is nothing to send now."""
@@ -55,6 +61,11 @@ class Feed:
         return self._control({"control": "end", "why": type(error).__name__ if error else "until",
                               "resume": self.position, "message": str(error) if error else ""})
 
+    def farewell(self):
+        """Return what the error says with which the stream ends."""
+        error = self.subscription.error
+        return f"{error} Resume at offset {self.position}." if isinstance(error, ZStreamPubError) else str(error)
+
     @property
     def pending(self):
         """Whether a part of a batch is still in hand."""
@@ -64,7 +75,11 @@ class Feed:
     def position(self):
         return self.subscription.position
 
-    def _gap(self, gap):
+    @staticmethod
+    def _is_control(item):
+        return isinstance(item, Gap)
+
+    def _tell(self, gap):
         return self._control({"control": "gap", **vars(gap)})
 
     def _control(self, fields):
@@ -84,12 +99,15 @@ class MapFeed(Feed):
             item = self.subscription.take()
             if item is None:
                 return None
-            if isinstance(item, Gap):
-                return head + self._gap(item)
-            self._items.extend(item.map_items())
-            self._at = item.first
+            if self._is_control(item):
+                return head + self._tell(item)
+            self._open(item)
         self._at += 1
         return head + self._items.popleft()
+
+    def _open(self, batch):
+        self._items.extend(batch.map_items())
+        self._at = batch.first
 
     @property
     def pending(self):
@@ -108,37 +126,41 @@ class BatchFeed(Feed):
     def __init__(self, broker, subscription):
         super().__init__(broker, subscription)
         self._number = 0
-        self._gap_in_hand = None
+        self._in_hand = None        # a control that has to wait until the batches before it are sent
 
     def next_item(self, head=b""):
-        if self._gap_in_hand is not None:
-            gap, self._gap_in_hand = self._gap_in_hand, None
-            return head + self._gap(gap)
+        if self._in_hand is not None:
+            control, self._in_hand = self._in_hand, None
+            return head + self._tell(control)
         take = self.subscription.take
         parts, room, count = [], _FRAME_BYTES, 0
         while room > 0 and count < _FRAME_BATCHES:
             item = take()
             if item is None:
                 break
-            if isinstance(item, Gap):
+            if self._is_control(item):
                 if not count:
-                    return head + self._gap(item)
-                self._gap_in_hand = item
+                    return head + self._tell(item)
+                self._in_hand = item
                 break
-            parts += (_BIN.pack(b"\xc6", item.size), item.packed)
-            room -= item.size
-            count += 1
+            count += self._add(parts, item)
+            room -= len(parts[-1])
         if not count:
             return None
         return b"".join((head, _ARRAY.pack(b"\xdc", count + 1), pack(self._count()), *parts))
 
+    def _add(self, parts, batch):
+        """Put *batch* into *parts*; return how many elements of the item it is."""
+        parts += (_BIN.pack(b"\xc6", batch.size), batch.packed)
+        return 1
+
     @property
     def pending(self):
-        return self._gap_in_hand is not None
+        return self._in_hand is not None
 
     @property
     def position(self):
-        return self._gap_in_hand.first if self._gap_in_hand else self.subscription.position
+        return self._in_hand.first if self._in_hand is not None else self.subscription.position
 
     def _control(self, fields):
         return pack({**fields, "n": self._count()})

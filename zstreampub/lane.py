@@ -18,7 +18,7 @@ from gevent.event import Event
 from . import requests, wire
 from .channels import Channel, Peer, PublishCall, Stream
 from .errors import InternalError, LimitExceeded, RequestError, ZStreamPubError
-from .feed import FEEDS
+from .handouts import open_feed
 from .gather import Gatherer
 from .stats import Histogram
 from .transport import PeerGone, Transport
@@ -143,7 +143,7 @@ class Lane:
             subscription.close()        # the client vanished while the start was looked for
             stream.lost()
             return
-        stream.begin(FEEDS[form](self._broker, subscription))
+        stream.begin(open_feed(form, self._broker, subscription))
 
     def _is_deaf(self, peer):
         """Whether *peer* asks and does not read: what it would be answered must not fill our memory."""

@@ -14,7 +14,7 @@ import zerorpc
 from gevent.event import Event
 
 from . import requests
-from .feed import FEEDS
+from .handouts import open_feed
 from .version import __version__
 
 
@@ -65,7 +65,7 @@ class Service:
         """
         form, arguments = requests.parse_subscribe(patterns, options)
         subscription = self._broker.subscribe(**arguments)
-        feed = FEEDS[form](self._broker, subscription)
+        feed = open_feed(form, self._broker, subscription)
         ready = _Alarm(subscription, self._broker.settings.keepalive_s)
         try:
             yield _plain(feed.greeting(self._broker.settings.heartbeat_s))

@@ -18,7 +18,7 @@ FLOORS = [
     *GROUND,
     {"settings", "store", "policy", "transport", "bridge", "checks"},
     {"start", "stores/", "queue", "feed", "steering", "channels", "gather"},
-    {"subscription", "requests"},
+    {"subscription", "requests", "handouts"},
     {"fanout"},
     {"consumers/", "schedule", "receipts"},
     {"broker"},
