@@ -81,7 +81,25 @@ class Channel:
         self.close()
 
 
-class PublishCall(Channel):
+class Call(Channel):
+    """A call that waits for its answer."""
+
+    __slots__ = ()
+
+    def succeed(self, value):
+        """Answer with what the call returns, and close."""
+        self.send(wire.OK, wire.pack((value,)))
+        self.close()
+
+    def settled(self, count, error):
+        """Answer with what became of an ack or its like (the consumers call this)."""
+        if error is None:
+            self.succeed(count)
+        else:
+            self.fail(error)
+
+
+class PublishCall(Call):
     """A publish that waits for its answer."""
 
     __slots__ = ("result",)
@@ -96,11 +114,6 @@ class PublishCall(Channel):
             self.succeed(self.result(append))
         else:
             self.fail(append.error)
-
-    def succeed(self, value):
-        """Answer with what the call returns, and close."""
-        self.send(wire.OK, wire.pack((value,)))
-        self.close()
 
 
 class Stream(Channel):

@@ -63,6 +63,6 @@ _MEMBER_FEEDS = {"map": MemberMapFeed, "batch": MemberBatchFeed}
 
 
 def open_feed(form, broker, subscription):
-    """Return the feed of *subscription*, also of one that is a member of a consumer, in the *form* ``map`` or ``batch``."""
+    """Return the feed of *subscription*, which may be a member, in the *form* ``map`` or ``batch``."""
     feeds = _MEMBER_FEEDS if subscription.policy.name == "consumer" else FEEDS
     return feeds[form](broker, subscription)

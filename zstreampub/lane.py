@@ -1,7 +1,7 @@
 """The express lane of the server: frames in, frames out, on one ROUTER socket.
 
-Publishes, subscriptions, credit and heartbeats are served here, without a greenlet
-of their own; every other method is handed on (``run_method``). A frame from the
+Publishes, acknowledgements, subscriptions, credit and heartbeats are served here, without a
+greenlet of their own; every other method is handed on (``run_method``). A frame from the
 network is hostile until it is checked, a channel belongs to the peer that opened it,
 and a bad frame costs its sender an error and nobody else anything. This file talks to
 the wire and decides nothing about messages.
@@ -15,11 +15,11 @@ from uuid import uuid4
 import gevent
 from gevent.event import Event
 
-from . import requests, wire
-from .channels import Channel, Peer, PublishCall, Stream
+from . import requests, steering, wire
+from .channels import Call, Channel, Peer, PublishCall, Stream
 from .errors import InternalError, LimitExceeded, RequestError, ZStreamPubError
-from .handouts import open_feed
 from .gather import Gatherer
+from .handouts import open_feed
 from .stats import Histogram
 from .transport import PeerGone, Transport
 
@@ -101,6 +101,8 @@ class Lane:
             self._run_method(peer, header, name, args)
         elif name == "subscribe":
             self._subscribe(peer, header, args)
+        elif name in steering.SETTLING:
+            self._settle(peer, id, name, args)
         else:
             self._publish(peer, id, name, args)
 
@@ -115,6 +117,14 @@ class Lane:
             append, call.result = requests.parse_publishing(name, self._broker, args)
             append.reply = call.answer
             self._broker.append(append)
+        except Exception as error:      # whatever it is, the caller hears of it
+            call.fail(self._broker.report(error))
+
+    def _settle(self, peer, id, verb, args):
+        call = Call(self, peer, id)
+        self.register(call)
+        try:
+            self._broker.consumers.settle(verb, *steering.parse_settling(verb, args), call.settled)
         except Exception as error:      # whatever it is, the caller hears of it
             call.fail(self._broker.report(error))
 

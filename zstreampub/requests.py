@@ -105,7 +105,7 @@ def parse_subscribe(patterns=None, options=None):
     if name is not None and not (isinstance(name, str) and len(name) <= 255):
         raise InvalidOption("name is text of at most 255 characters.", option="name")
     options = {name: value for name, value in options.items() if value is not None}
-    return form, {"patterns": patterns, **(steering.check_join(options) if joins else options)}
+    return form, {"patterns": patterns, **options}
 
 
 SUBSCRIBE_SIGNATURE = inspect.signature(parse_subscribe)

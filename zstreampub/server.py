@@ -26,6 +26,7 @@ from .methods import Functor, Hooked, MethodCall
 from .requests import PUBLISHING
 from .service import Service
 from .settings import Settings
+from .steering import SETTLING
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ def _express(methods):
     """Return the names of the methods that the lane may serve: those that nobody has changed."""
     if not isinstance(methods, Service):
         return frozenset()
-    return frozenset(name for name in ("subscribe", *PUBLISHING)
+    return frozenset(name for name in ("subscribe", *PUBLISHING, *SETTLING)
                      if getattr(type(methods), name) is getattr(Service, name) and name not in vars(methods))
 
 

@@ -6,7 +6,6 @@ packet can stop it, and a slow subscriber learns why it was cut off only when it
 reads. Subclass it to add methods and ``@zerorpc.stream`` methods of your own.
 """
 
-import inspect
 import time
 
 import msgpack
@@ -14,19 +13,13 @@ import zerorpc
 from gevent.event import Event
 
 from . import requests
+from .consumer_methods import ConsumerMethods, as_map
+from .described import described
 from .handouts import open_feed
 from .version import __version__
 
 
-def described(function):
-    """Let *function* answer zerorpc's inspection itself: zerorpc 0.6.3 cannot on Python 3.11 and later."""
-    names = [name for name in inspect.signature(function).parameters if name != "self"]
-    defaults = function.__defaults__
-    function._zerorpc_args = lambda: (names, None, None, defaults)
-    return function
-
-
-class Service:
+class Service(ConsumerMethods):
     """A durable publish-subscribe service on *broker*."""
 
     def __init__(self, broker):
@@ -62,6 +55,7 @@ class Service:
         """Stream the messages of topics that match; patterns: text or a list, '>' for all.
 
         options: start, until, epoch, policy, max_messages, max_bytes, block_timeout_s, format, name.
+        With consumer (a name): join that durable consumer and share its messages; acknowledge with ack.
         """
         form, arguments = requests.parse_subscribe(patterns, options)
         subscription = self._broker.subscribe(**arguments)
@@ -96,12 +90,12 @@ class Service:
     @described
     def get(self, offset):
         """Return the message at this offset, or nil."""
-        return _as_map(self._broker.get(offset))
+        return _map_or_nil(self._broker.get(offset))
 
     @described
     def last(self, topic, key=None):
         """Return the newest message of a topic, with this key if given, or nil."""
-        return _as_map(self._broker.last(topic, key))
+        return _map_or_nil(self._broker.last(topic, key))
 
     @described
     def subscriptions(self):
@@ -143,8 +137,8 @@ class _Alarm:
         return woken
 
 
-def _as_map(message):
-    return None if message is None else message.as_map()
+def _map_or_nil(message):
+    return None if message is None else as_map(message)
 
 
 def _plain(item):

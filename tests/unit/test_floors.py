@@ -16,9 +16,9 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 GROUND = [{"errors", "stats", "version"}, {"topics", "wire", "payload"}, {"message"}]     # what server and client share
 FLOORS = [
     *GROUND,
-    {"settings", "store", "policy", "transport", "bridge", "checks"},
+    {"settings", "store", "policy", "transport", "bridge", "checks", "described"},
     {"start", "stores/", "queue", "feed", "steering", "channels", "gather"},
-    {"subscription", "requests", "handouts"},
+    {"subscription", "requests", "handouts", "consumer_methods"},
     {"fanout"},
     {"consumers/", "schedule", "receipts"},
     {"broker"},
