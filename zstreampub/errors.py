@@ -91,7 +91,10 @@ class NextMismatch(RequestError):
 
 
 class DuplicateId(RequestError):
-    """Some messages of a batch repeat an id and others do not; nothing was stored. ``offsets`` has the originals."""
+    """Some messages of a batch repeat an id and others do not; nothing was stored.
+
+    ``offsets`` has for each of them the offset of its original, or None.
+    """
 
 
 class UnknownMethod(RequestError):

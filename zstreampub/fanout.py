@@ -120,7 +120,7 @@ class FanOut:
 
     def _fan_out(self, append):
         holders = {}
-        for batch in append.batches:
+        for batch in append.stored():
             self._remember(batch)
             self.next = batch.next
             self.published += batch.count

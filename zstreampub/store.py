@@ -41,12 +41,16 @@ class Append:
     (``time.monotonic()`` seconds: not run later than that), and ``reply``, which the store passes
     through untouched. The store sets either ``firsts`` (the first offset of each batch; then the
     batches are sealed) or ``error``. ``journal_next`` is the
-    number that the change after its last one gets. An append without batches is not refused
-    for want of room, as long as the store's reserve lasts.
+    number that the change after its last one gets. An append whose ``size`` is 0
+    (it was made without batches) is not refused for want of room, as long as the store's reserve lasts.
+
+    A batch all of whose messages repeat ids, in one row, is not stored: its place is in ``repeats``, its first
+    in ``firsts`` is that of the original, and it is not sealed; the rest of the append is stored. ``duplicate``
+    is set if there is no rest.
     """
 
     __slots__ = ("batches", "producer", "sequence", "deadline", "reply", "size", "count", "changes", "records",
-                 "journal_from", "expected_next", "journal_next", "firsts", "error", "duplicate")
+                 "journal_from", "expected_next", "journal_next", "firsts", "repeats", "error", "duplicate")
 
     def __init__(self, batches=(), reply=None, producer=None, sequence=None, deadline=None, *,
                  changes=(), records=None, journal_from=None, expected_next=None):
@@ -63,8 +67,15 @@ class Append:
         self.size = sum(batch.size for batch in batches)
         self.count = sum(batch.count for batch in batches)
         self.firsts = None
+        self.repeats = ()
         self.error = None
         self.duplicate = False
+
+    def stored(self):
+        """Return the batches that were stored, once it is known."""
+        if self.duplicate:
+            return ()
+        return self.batches if not self.repeats else [batch for at, batch in enumerate(self.batches) if at not in self.repeats]
 
     def forget_bytes(self):
         """Let go of the batches; the outcome, ``size`` and ``count`` stay."""

@@ -14,7 +14,7 @@ from zstreampub.errors import StoreClosed, StoreCorrupt, StoreError, StoreFull, 
 from zstreampub.message import Batch
 from zstreampub.settings import Settings
 from zstreampub.store import Append
-from zstreampub.stores import environment, open_store, reading
+from zstreampub.stores import environment, open_store, reading, rows
 from zstreampub.stores.checkpoint import RELAXED_SKIP
 from zstreampub.stores.environment import READ_THREADS
 from zstreampub.topics import PatternSet
@@ -72,6 +72,46 @@ class TestReopening:
         retry = follower.append(Batch.of("a", [1]), Batch.of("b", [2]), producer=b"p", sequence=3)
 
         assert retry.duplicate and retry.firsts == original.firsts
+
+    def test_journal_and_records_are_there_again_and_numbers_go_on(self, stores):
+        for at in range(4):
+            store, follower = stores.open()
+            follower.append(changes=[b"%d" % at] * 2, records={b"%d" % at: b"", b"k": b"%d" % at})
+            follower.append(changes=[b"only"], producer=b"p", sequence=at)
+            stores.close(store)
+
+        store, follower = stores.open()
+
+        assert [number for number, _ in store.journal()] == list(range(12))
+        assert store.journal()[-2:] == [(10, b"3"), (11, b"only")]
+        assert store.records(b"") == [*((b"%d" % at, b"") for at in range(4)), (b"k", b"3")]
+        assert follower.append(changes=[b"only"], producer=b"p", sequence=3).duplicate
+        assert follower.append(changes=[b"next"], journal_from=12).journal_next == 13
+
+    def test_a_journal_of_which_all_is_forgotten_does_not_begin_anew(self, stores):
+        store, follower = stores.open()
+        follower.append(changes=[b"x" * 5_000])
+        follower.append(changes=[b"y"], journal_from=1)
+        follower.append(journal_from=2)
+        stores.close(store)
+
+        store, follower = stores.open()
+
+        assert follower.append(changes=[b"z"], journal_from=2).journal_next == 3
+        assert store.journal()[-1] == (2, b"z")
+
+    @pytest.mark.parametrize("most", [1, 3, 1_000])
+    def test_ids_are_known_after_reopening_as_far_as_before(self, stores, most, monkeypatch):
+        monkeypatch.setattr(rows, "RECORD_BYTES", 100)
+        store, follower = stores.open(Settings(id_window_messages=most))
+        for at in range(0, 40, 2):
+            follower.publish("a", at, at + 1, ids=[f"{at}", f"{at + 1}"])
+        stores.close(store)
+
+        store, follower = stores.open(Settings(id_window_messages=most))
+        firsts = [follower.publish("a", at, ids=[f"{at}"]) for at in range(39, -1, -1)]
+
+        assert firsts == [*range(39, 40 - min(most, 40) - 1, -1), *range(40, 80 - min(most, 40))]
 
     @pytest.mark.parametrize("durability", ["sync", "relaxed"])
     def test_what_was_not_closed_is_counted_on_from_the_log(self, stores, durability):

@@ -4,9 +4,11 @@ from ..errors import StoreCorrupt
 from ..message import Batch
 from ..settings import Settings
 from .checkpoint import LmdbState
+from .ids import id_digest, unpack_blocks
+from .journal import read_journal
 from .keys import newest_of_keys
 from .producers import Producers
-from .records import runs_from, segments_from
+from .records import OFFSET, runs_from, segments_from
 
 
 def check_store(txn, db, settings: Settings):
@@ -14,7 +16,7 @@ def check_store(txn, db, settings: Settings):
     state = LmdbState(settings, Producers(settings.max_producers))
     state.load(txn, db)     # the counters as they would be found after a crash
     counted, keys, first, end = {}, {}, None, 0
-    runs = {}
+    runs, ids = {}, _check_ids(txn, db, state)
     for run in runs_from(txn, db, 0):
         _check_run(run, state, end)
         first = run.firsts[0] if first is None else first
@@ -27,10 +29,12 @@ def check_store(txn, db, settings: Settings):
             count[1] += batch.size
             count[3] = batch.next
             keys.update(newest_of_keys(batch, id))
+            _check_ids_of(batch, id, ids)
     if end > state.end or (state.end if first is None else first) != state.first:
         raise StoreCorrupt(f"The log lies at [{first}, {end}), its bounds are [{state.first}, {state.end}).")
     _check_topics(state, counted)
     _check_segments(txn, db, state, runs, keys)
+    _check_journal(txn, db, state)
 
 
 def _check_run(run, state, end):
@@ -76,3 +80,35 @@ def _check_segments(txn, db, state, runs, keys):
     for digest, offset in keys.items():
         if newest.get(digest) != offset:
             raise StoreCorrupt(f"The index of keys leaves out the message at {offset}.", offset=offset)
+
+
+def _check_ids(txn, db, state):
+    """Return a dict of offset -> digest of the ids that are remembered."""
+    ids, next, newest = {}, None, -1
+    for key, record in txn.cursor(db.ids):
+        number, = OFFSET.unpack(key)
+        if next not in (None, number):
+            raise StoreCorrupt(f"The window of ids leaves out the ids {next} to {number}.")
+        for _, digests, offsets in unpack_blocks(record):
+            number += len(digests)
+            for digest, offset in zip(digests, offsets):
+                if not newest < offset < state.end:
+                    raise StoreCorrupt(f"The window of ids names offset {offset} after {newest}.", offset=offset)
+                ids[offset] = digest
+                newest = offset
+        next = number
+    return ids
+
+
+def _check_ids_of(batch, topic_id, ids):
+    if batch.has_ids:
+        for offset, id in enumerate(batch.metadata["id"], batch.first):
+            if id is not None and ids.get(offset, id_digest(topic_id, id)) != id_digest(topic_id, id):
+                raise StoreCorrupt(f"The window of ids has another id for the message at {offset}.", offset=offset)
+
+
+def _check_journal(txn, db, state):
+    numbers = [number for number, _ in read_journal(txn, db)]
+    if numbers and numbers != list(range(numbers[0], state.journal_next)):
+        raise StoreCorrupt(f"The journal has {len(numbers)} changes from {numbers[0]} on, but the next number is "
+                           f"{state.journal_next}.")

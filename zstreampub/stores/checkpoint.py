@@ -10,7 +10,8 @@ import time
 
 from ..errors import StoreCorrupt, StoreVersion
 from . import producers as dedup
-from .journal import Journal
+from .ids import pack_block, unpack_blocks
+from .journal import pack_changes
 from .keys import newest_of_keys
 from .records import (
     CLOSED,
@@ -25,6 +26,7 @@ from .records import (
     runs_from,
     unpack_page,
 )
+from .rows import Row
 from .state import LogState, Topic
 
 EVERY_S = 5.0
@@ -46,7 +48,9 @@ class LmdbState(LogState):
         super().__init__(settings)
         self.producers = producers
         self.tail = Tail(0)
-        self.journal = Journal()
+        self.journal = Row()
+        self.id_row = Row()
+        self._forget_below = 0      # in the journal
         self.session = OPEN_SYNC if settings.durability == "sync" else OPEN_RELAXED
         self.checkpoint = 0
         self.changed_pages = set()
@@ -112,6 +116,19 @@ class LmdbState(LogState):
         topics = self.topics.all[page * PAGE_TOPICS:(page + 1) * PAGE_TOPICS]
         return pack_page([instead.get(topic, topic) for topic in topics] if instead else topics)
 
+    def write_rows(self, txn, db, group):
+        """Write the changes and ids of a group; returns what :meth:`rows_written` is told after the commit."""
+        digests = group.ids.digests
+        self._forget_below = max(self._forget_below, group.journal_from)
+        return (self.journal.write(txn, db.journal, self.journal_next, pack_changes(group.changes), self._forget_below),
+                self.id_row.write(txn, db.ids, self.ids.next,
+                                  pack_block(group.time_us, digests, group.ids.offsets) if digests else b"",
+                                  self.ids.first))
+
+    def rows_written(self, outcomes):
+        for row, outcome in zip((self.journal, self.id_row), outcomes):
+            row.written(outcome)
+
     # --- finding again -------------------------------------------------------------
 
     def create(self, txn, db):
@@ -132,7 +149,9 @@ class LmdbState(LogState):
         self.end, self.first, self.time_us, self.mark, self.checkpoint = ends[:5]
         self.tail = Tail(ends.segmented)
         self.journal_next = ends.journal
-        self.journal.load(txn, db)
+        for _ in self.journal.load(txn, db.journal):
+            pass
+        self._load_ids(txn, db)
         self._load_topics(txn, db)
         self.producers.load((bytes(name), bytes(record)) for name, record in txn.cursor(db.producers))
         self._roll_forward(txn, db)
@@ -147,6 +166,13 @@ class LmdbState(LogState):
             self.first += RELAXED_SKIP
         self.end += RELAXED_SKIP
         self.mark += RELAXED_SKIP
+
+    def _load_ids(self, txn, db):
+        for number, record in self.id_row.load(txn, db.ids):
+            if not len(self.ids):
+                self.ids.first = self.ids.next = number
+            for block in unpack_blocks(record):
+                self.ids.add(*block)
 
     def _load_topics(self, txn, db):
         names = []

@@ -6,8 +6,9 @@ state of the store until :meth:`Group.apply`, so a commit that failed leaves no 
 
 import time
 
-from ..errors import BatchTooLarge, DeadlineExceeded, LimitExceeded, RequestError
+from ..errors import BatchTooLarge, DeadlineExceeded, DuplicateId, LimitExceeded, NextMismatch, RequestError
 from . import producers as dedup
+from .ids import GroupIds
 from .state import Topic
 
 MAX_BYTES = 32 << 20
@@ -22,8 +23,8 @@ class Group:
 
     ``placed`` are ``(topic, batch)`` in offset order, ``new_topics`` those not seen before by name,
     ``sequences`` are ``(producer, entry)`` to remember and ``touched`` all that is then remembered of those
-    producers; ``changes``, ``records`` and ``journal_from`` are those of all appends together.
-    ``appends`` is everybody who must be told, in order.
+    producers; ``changes``, ``records`` and ``journal_from`` are those of all appends together,
+    ``ids`` what they add to the window of ids. ``appends`` is everybody who must be told, in order.
     """
 
     def __init__(self, appends, state, producers, settings):
@@ -37,15 +38,21 @@ class Group:
         self.journal_from = 0
         self.end = state.end
         self.time_us = state.clock_us()
+        self.ids = GroupIds(state.ids, self.time_us)
         self._state = state
         self._producers = producers
         self._max_topics = settings.max_topics
+        self._nexts = None          # topic -> offset after its newest message; made when somebody expects one
+        self._doubtful = []         # refused because of what the group stores, if it does
+        self._answered = set()      # repeat what was committed earlier: true whatever becomes of the group
         now = time.monotonic()
         for append in appends:
             try:
                 self._admit(append, now)
             except RequestError as error:
                 append.error = error
+                if self.placed and isinstance(error, (NextMismatch, DuplicateId, LimitExceeded)):
+                    self._doubtful.append(append)
 
     @property
     def messages(self):
@@ -55,6 +62,8 @@ class Group:
     def empty(self):
         """Tell whether there is nothing to write."""
         return not (self.placed or self.changes or self.records or self.journal_from or self.touched)
+
+    # --- who may go in -------------------------------------------------------------
 
     def _admit(self, append, now):
         if append.deadline is not None and now > append.deadline:
@@ -66,14 +75,92 @@ class Group:
             firsts = dedup.known(sequences, append.sequence, append.producer)
             if firsts is not None:
                 append.firsts, append.duplicate = firsts, True
+                if append.sequence in self._producers.sequences(append.producer):
+                    self._answered.add(append)
                 return
-        self._check(append)
-        append.firsts = self._place(append.batches)
+        originals = self._check(append)
+        append.firsts = self._place(append.batches, originals)
+        if originals is not None:
+            append.repeats = frozenset(at for at, original in enumerate(originals) if original is not None)
+            if len(append.repeats) == len(originals) and not _notes(append):
+                append.duplicate = True
+                if max(append.firsts) < self._state.end:
+                    self._answered.add(append)
         if sequences is not None:
             entry = dedup.remember(sequences, append.sequence, append.firsts)
             self.touched[append.producer] = sequences
             self.sequences.append((append.producer, entry))
         self._note(append)
+
+    def _sequences(self, producer):
+        touched = self.touched.get(producer)
+        return self._producers.sequences(producer) if touched is None else touched
+
+    def _check(self, append):
+        """Return the firsts of the originals of the batches that are repeats; raise why the append may not go in.
+
+        None if none is a repeat; else a list with None for those that are none.
+        """
+        if len(append.batches) > 1 and sum(batch.count for batch in append.batches) > MAX_APPEND_MESSAGES:
+            raise BatchTooLarge(f"One append has at most {MAX_APPEND_MESSAGES} messages; publish them in parts.",
+                                limit=MAX_APPEND_MESSAGES)
+        new_topics = self._new_topics(append)
+        originals = None
+        for batch in append.batches:
+            if batch.has_ids:
+                originals, ids = self.ids.originals(append.batches, lambda name: self._topic(name, new_topics).id,
+                                                    self.end)
+                break
+        if append.expected_next and (originals is None or None in originals):
+            self._check_next(append.expected_next)
+        if new_topics:
+            self.new_topics.update(new_topics)
+        if originals is not None:
+            self.ids.keep(ids)
+            if originals.count(None) == len(originals):
+                return None
+        return originals
+
+    def _new_topics(self, append):
+        by_name, staged = self._state.topics.by_name, self.new_topics
+        unknown = {batch.topic for batch in append.batches if batch.topic not in by_name} - staged.keys()
+        if not unknown:
+            return {}
+        total = len(self._state.topics) + len(staged)
+        if total + len(unknown) > self._max_topics:
+            raise LimitExceeded(f"The log has {total} topics and max_topics is {self._max_topics}. "
+                                "Use fewer topics, or raise max_topics.", limit=self._max_topics)
+        return {name: Topic(id, name) for id, name in enumerate(sorted(unknown), total + 1)}
+
+    def _topic(self, name, others=None):
+        return self._state.topics.by_name.get(name) or self.new_topics.get(name) or others[name]
+
+    def _check_next(self, expected):
+        if self._nexts is None:
+            self._nexts = {batch.topic: batch.next for _, batch in self.placed}
+        for name, next in expected.items():
+            known = self._state.topics.by_name.get(name)
+            there = self._nexts.get(name, known.next if known else 0)
+            if there != next:
+                raise NextMismatch(f"The next offset of {name} is {there}, not {next}; nothing was stored. Read what "
+                                   "came in between, then publish with that.", topic=name, next=there)
+
+    # --- what goes in --------------------------------------------------------------
+
+    def _place(self, batches, originals=None):
+        first, firsts = self.end, []
+        for at, batch in enumerate(batches):
+            if originals is not None and originals[at] is not None:
+                firsts.append(originals[at])
+                continue
+            batch.seal(first, self.time_us)
+            self.placed.append((self._topic(batch.topic), batch))
+            firsts.append(first)
+            first += batch.count
+            if self._nexts is not None:
+                self._nexts[batch.topic] = first
+        self.end = first
+        return firsts
 
     def _note(self, append):
         if append.changes:
@@ -84,35 +171,7 @@ class Group:
             self.journal_from = max(self.journal_from, append.journal_from)
         append.journal_next = self._state.journal_next + len(self.changes)
 
-    def _sequences(self, producer):
-        touched = self.touched.get(producer)
-        return self._producers.sequences(producer) if touched is None else touched
-
-    def _check(self, append):
-        if len(append.batches) > 1 and sum(batch.count for batch in append.batches) > MAX_APPEND_MESSAGES:
-            raise BatchTooLarge(f"One append has at most {MAX_APPEND_MESSAGES} messages; publish them in parts.",
-                                limit=MAX_APPEND_MESSAGES)
-        by_name, staged = self._state.topics.by_name, self.new_topics
-        unknown = {batch.topic for batch in append.batches if batch.topic not in by_name} - staged.keys()
-        if not unknown:
-            return
-        total = len(self._state.topics) + len(staged)
-        if total + len(unknown) > self._max_topics:
-            raise LimitExceeded(f"The log has {total} topics and max_topics is {self._max_topics}. "
-                                "Use fewer topics, or raise max_topics.", limit=self._max_topics)
-        for id, name in enumerate(sorted(unknown), total + 1):
-            staged[name] = Topic(id, name)
-
-    def _place(self, batches):
-        by_name, first, firsts = self._state.topics.by_name, self.end, []
-        for batch in batches:
-            topic = by_name.get(batch.topic) or self.new_topics[batch.topic]
-            batch.seal(first, self.time_us)
-            self.placed.append((topic, batch))
-            firsts.append(first)
-            first += batch.count
-        self.end = first
-        return firsts
+    # --- what becomes of it --------------------------------------------------------
 
     def apply(self):
         """The commit is through: count everything."""
@@ -123,33 +182,48 @@ class Group:
             topic.add(batch.first, batch.count, len(batch.packed))
         if self.touched:
             self._producers.keep(self.touched, self.time_us)
+        digests = self.ids.digests
+        if digests:
+            state.ids.add(self.time_us, digests, self.ids.offsets)
         state.journal_next += len(self.changes)
         state.time_us = self.time_us
         state.end = self.end        # last, see state.py
 
     def fail(self, error):
         """The commit failed: everybody of the group is told, each with an exception of its own."""
-        for append in self.appends:
-            # A duplicate whose original was committed earlier keeps its answer.
-            if append.error is None and not (append.duplicate and not self._needs_room(append)):
-                refuse(append, error)
+        for append in self._undecided():
+            refuse(append, error)
+        self._refuse_doubtful(error)
 
-    def fail_placed(self, error):
-        """There was no room: tell everybody who has messages in it; returns the others, who may try again."""
+    @property
+    def light(self):
+        """Tell whether nobody in it brings messages: then it may use what is reserved for such appends."""
+        return not any(append.size for append in self._undecided())
+
+    def fail_heavy(self, error):
+        """There was no room: everybody who brings messages is told; returns the others, who may try again."""
         others = []
-        for append in self.appends:
-            if append.error is None:
-                if self._needs_room(append):
-                    refuse(append, error)
-                elif not append.duplicate:
-                    others.append(append)
+        for append in self._undecided():
+            if append.size:
+                refuse(append, error)
+            else:
+                others.append(append)
+        self._refuse_doubtful(error)
         return others
 
-    def _needs_room(self, append):
-        return any(first >= self._state.end for first in append.firsts)
+    def _undecided(self):
+        return [append for append in self.appends if append.error is None and append not in self._answered]
+
+    def _refuse_doubtful(self, error):
+        for append in self._doubtful:
+            refuse(append, error)
 
 
 def refuse(append, error):
     """Tell *append* an exception of its own, like *error*."""
-    append.firsts, append.journal_next, append.duplicate = None, None, False
+    append.firsts, append.journal_next, append.duplicate, append.repeats = None, None, False, ()
     append.error = type(error)(str(error), **error.facts)
+
+
+def _notes(append):
+    return append.changes or append.records or append.journal_from

@@ -22,8 +22,9 @@ from .checkpoint import LmdbState, left_unclean
 from .directory import lock_directory, sync_directory
 from .environment import READ_THREADS, Environment
 from .journal import read_journal, read_records
+from .orders import Close, Removed, Trim
 from .producers import Producers
-from .writer import Close, Removed, Trim, Writer
+from .writer import Writer
 
 MESSAGES_PER_READ = 500     # single messages looked up in one transaction
 

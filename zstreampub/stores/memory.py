@@ -37,7 +37,6 @@ class MemoryStore(Store):
         self._removed = deque(maxlen=HISTORY_STEPS)     # (trim mark, [(topic name, first, count)])
         self._bytes = self._commits = self._appended = 0
         self._journal = deque()         # (number, change)
-        self._journal_next = 0
         self._records = {}
         self._guards = ()
         self._pending = []
@@ -68,14 +67,13 @@ class MemoryStore(Store):
         group = Group(appends, self._state, self._producers, self._settings)
         size = sum(batch.size for _, batch in group.placed)
         if self._bytes + size > self._settings.max_store_bytes:
-            group.fail(StoreFull(f"The log in memory has {self._bytes} bytes and max_store_bytes is "
-                                 f"{self._settings.max_store_bytes}. Trim it, set retention, or raise the limit."))
-        else:
-            self._file(group)
-            group.apply()
-        for append in appends:
-            if append.error is None and not append.duplicate:
-                self._note(append)
+            others = group.fail_heavy(StoreFull(
+                f"The log in memory has {self._bytes} bytes and max_store_bytes is {self._settings.max_store_bytes}. "
+                "Trim it, set retention, or raise the limit."))
+            group = Group(others, self._state, self._producers, self._settings)
+        self._file(group)
+        group.apply()
+        self._note(group)
         if self._deliver is not None:
             self._deliver(appends)
         if any(limits.urgent() for limits in self._state.topics.limits):
@@ -91,17 +89,14 @@ class MemoryStore(Store):
             self._bytes += batch.size
             self._keys.update(newest_of_keys(batch, topic.id))
 
-    def _note(self, append):
-        for change in append.changes:
-            self._journal.append((self._journal_next, change))
-            self._journal_next += 1
-        append.journal_next = self._journal_next
-        for key, value in (append.records or {}).items():
+    def _note(self, group):
+        self._journal.extend(enumerate(group.changes, self._state.journal_next - len(group.changes)))
+        for key, value in group.records.items():
             if value is None:
                 self._records.pop(key, None)
             else:
                 self._records[key] = value
-        while self._journal and self._journal[0][0] < (append.journal_from or 0):
+        while self._journal and self._journal[0][0] < group.journal_from:
             self._journal.popleft()
 
     # --- trimming ------------------------------------------------------------------

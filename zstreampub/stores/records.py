@@ -14,6 +14,8 @@ trims      u64 trim mark               the batches removed: u32 topic id, u64 fi
 journal    u64 number of the first     changes with consecutive numbers, see journal.py: u32 length
            change                      and bytes of each
 records    the hub's                   the hub's
+ids        u64 running number of the   the ids of some commits, see ids.py: u64 time, u32 ids; digests
+           first                       of 16 bytes; u64 offset of each
 meta       ``format``                  u32 version
 \\          ``epoch``                   16 bytes
 \\          ``state``                   see :class:`Ends`
@@ -39,7 +41,8 @@ from ..errors import StoreCorrupt
 from ..message import Batch
 
 FORMAT = 1
-DATABASES = ("log", "segments", "names", "counters", "producers", "trims", "journal", "records", "meta")
+DATABASES = ("log", "segments", "names", "counters", "producers", "trims", "journal", "records",
+             "ids", "meta")
 
 OFFSET = struct.Struct(">Q")
 NUMBER = struct.Struct(">I")

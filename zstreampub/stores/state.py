@@ -8,6 +8,7 @@ everything below it already counted.
 import time
 from typing import NamedTuple
 
+from .ids import IdWindow
 from .retention import Limits
 
 _SELECTED = 1_000_000       # topics in all selections that are kept
@@ -134,7 +135,8 @@ class LogState:
     """The ends of the log, its clock and its topics.
 
     ``first`` and ``end`` are the bounds, ``mark`` is the trim mark, ``time_us`` the newest
-    batch's time, ``epoch`` the log's name, ``journal_next`` the number of the next change.
+    batch's time, ``epoch`` the log's name, ``journal_next`` the number of the next change, ``ids`` the
+    window of ids.
     """
 
     def __init__(self, settings):
@@ -145,6 +147,7 @@ class LogState:
         self.mark = 0
         self.time_us = 0
         self.journal_next = 0
+        self.ids = IdWindow(settings)
 
     def clock_us(self):
         """Return the time now, microseconds since the epoch; it never steps back behind the newest batch."""

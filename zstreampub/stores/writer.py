@@ -19,9 +19,10 @@ from . import producers as dedup
 from .checkpoint import pack_sequences
 from .group import MAX_BATCHES, MAX_BYTES, MAX_MESSAGES, Group, refuse
 from .journal import write_records
+from .orders import Removed, Trim
 from .records import CLOSED, NUMBER, OFFSET, PAGE_TOPICS, Run, Segment, Tail
 from .removal import STEP_BATCHES, remove_step
-from .retention import Below, Excess
+from .retention import Excess
 
 RUN_BYTES = 128 << 10
 RUN_BATCHES = 4096
@@ -32,32 +33,6 @@ READER_CHECK_S = 60.0
 _start_thread = get_original("_thread", "start_new_thread")
 _SimpleQueue = get_original("queue", "SimpleQueue")
 _Empty = get_original("queue", "Empty")
-
-
-class Trim:
-    """An order to remove; ``done(trim)`` is called on the hub with ``count``, or ``error``, set."""
-
-    def __init__(self, wanted, next, done):
-        self.chooser = Below(wanted, next)
-        self.done = done
-        self.cursor = 0
-        self.count = 0
-        self.error = None
-
-
-class Removed:
-    """What one step has removed: a list of ``(topic, first, next)``."""
-
-    def __init__(self, removals):
-        self.removals = removals
-
-
-class Close:
-    """The order to finish and close; ``done(close)`` is called on the hub."""
-
-    def __init__(self, done):
-        self.done = done
-        self.error = None
 
 
 class Writer:
@@ -172,7 +147,7 @@ class Writer:
             self._write_once(group)
         except StoreFull as error:
             self.full += 1
-            others = group.fail_placed(error) if group.placed else ()
+            others = group.fail_heavy(error) if not group.light else ()
             if others:
                 self._write_group(others)
             else:
@@ -186,7 +161,7 @@ class Writer:
         full_tail = runs and (state.tail.batches >= SEGMENT_BATCHES or len(state.tail.keys) >= SEGMENT_KEYS)
         state.begin_round(len(group.placed))
         outcome = self._environment.write(lambda txn, db: self._write(txn, db, group, runs, full_tail),
-                                          reserve=not runs)
+                                          reserve=not runs and group.light)
         self._apply(group, runs, full_tail, *outcome)
 
     def _write(self, txn, db, group, runs, full_tail):
@@ -199,13 +174,13 @@ class Writer:
             checkpoint = state.checkpoint
             for producer, sequences in group.touched.items():       # else they lie in the log
                 txn.put(producer, dedup.pack(sequences, group.time_us), db=db.producers)
-        journal = state.journal.write(txn, db, state.journal_next, group.changes, group.journal_from)
+        rows = state.write_rows(txn, db, group)
         if group.records:
             write_records(txn, db, group.records)
         txn.put(b"state", state.ends(next=group.end, time_us=group.time_us, checkpoint=checkpoint,
                                      segmented=state.end if full_tail else tail.first,
                                      journal=state.journal_next + len(group.changes)).pack(), db=db.meta)
-        return checkpoint, journal
+        return checkpoint, rows
 
     def _write_log(self, txn, db, group, runs, full_tail):
         state, tail = self._state, self._state.tail
@@ -217,9 +192,9 @@ class Writer:
         if full_tail:
             txn.put(OFFSET.pack(tail.first), Segment.pack(tail, state.end), db=db.segments)
 
-    def _apply(self, group, runs, full_tail, checkpoint, journal):
+    def _apply(self, group, runs, full_tail, checkpoint, rows):
         state = self._state
-        state.journal.written(journal)
+        state.rows_written(rows)
         self.commits += 1
         if runs:
             state.some_saved(checkpoint)
