@@ -75,7 +75,9 @@ class Append:
         """Return the batches that were stored, once it is known."""
         if self.duplicate:
             return ()
-        return self.batches if not self.repeats else [batch for at, batch in enumerate(self.batches) if at not in self.repeats]
+        if not self.repeats:
+            return self.batches
+        return [batch for at, batch in enumerate(self.batches) if at not in self.repeats]
 
     def forget_bytes(self):
         """Let go of the batches; the outcome, ``size`` and ``count`` stay."""

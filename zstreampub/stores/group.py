@@ -7,6 +7,7 @@ state of the store until :meth:`Group.apply`, so a commit that failed leaves no 
 import time
 
 from ..errors import BatchTooLarge, DeadlineExceeded, DuplicateId, LimitExceeded, NextMismatch, RequestError
+from ..message import HAS_IDS
 from . import producers as dedup
 from .ids import GroupIds
 from .state import Topic
@@ -40,6 +41,7 @@ class Group:
         self.time_us = state.clock_us()
         self.ids = GroupIds(state.ids, self.time_us)
         self._state = state
+        self._by_name = state.topics.by_name
         self._producers = producers
         self._max_topics = settings.max_topics
         self._nexts = None          # topic -> offset after its newest message; made when somebody expects one
@@ -90,7 +92,9 @@ class Group:
             entry = dedup.remember(sequences, append.sequence, append.firsts)
             self.touched[append.producer] = sequences
             self.sequences.append((append.producer, entry))
-        self._note(append)
+        if append.changes or append.records or append.journal_from:
+            self._note(append)
+        append.journal_next = self._state.journal_next + len(self.changes)
 
     def _sequences(self, producer):
         touched = self.touched.get(producer)
@@ -101,45 +105,46 @@ class Group:
 
         None if none is a repeat; else a list with None for those that are none.
         """
-        if len(append.batches) > 1 and sum(batch.count for batch in append.batches) > MAX_APPEND_MESSAGES:
+        batches, by_name = append.batches, self._by_name
+        if len(batches) > 1 and sum(batch.count for batch in batches) > MAX_APPEND_MESSAGES:
             raise BatchTooLarge(f"One append has at most {MAX_APPEND_MESSAGES} messages; publish them in parts.",
                                 limit=MAX_APPEND_MESSAGES)
-        new_topics = self._new_topics(append)
-        originals = None
-        for batch in append.batches:
-            if batch.has_ids:
-                originals, ids = self.ids.originals(append.batches, lambda name: self._topic(name, new_topics).id,
-                                                    self.end)
-                break
+        new = ids = False
+        for batch in batches:
+            if batch.topic not in by_name:
+                new = True
+            if batch.packed[1] & HAS_IDS:
+                ids = True
+        if not (new or ids or append.expected_next):
+            return None     # the usual case
+        new_topics = self._new_topics(batches)
+        originals, added = self._originals(batches, new_topics) if ids else (None, {})
         if append.expected_next and (originals is None or None in originals):
             self._check_next(append.expected_next)
-        if new_topics:
-            self.new_topics.update(new_topics)
-        if originals is not None:
-            self.ids.keep(ids)
-            if originals.count(None) == len(originals):
-                return None
+        self.new_topics.update(new_topics)
+        self.ids.keep(added)
         return originals
 
-    def _new_topics(self, append):
-        by_name, staged = self._state.topics.by_name, self.new_topics
-        unknown = {batch.topic for batch in append.batches if batch.topic not in by_name} - staged.keys()
-        if not unknown:
-            return {}
-        total = len(self._state.topics) + len(staged)
-        if total + len(unknown) > self._max_topics:
+    def _originals(self, batches, new_topics):
+        def id_of(topic):
+            return (self._by_name.get(topic) or self.new_topics.get(topic) or new_topics[topic]).id
+        originals, added = self.ids.originals(batches, id_of, self.end)
+        return None if originals.count(None) == len(originals) else originals, added
+
+    def _new_topics(self, batches):
+        total = len(self._state.topics) + len(self.new_topics)
+        names = sorted({batch.topic for batch in batches
+                        if batch.topic not in self._by_name and batch.topic not in self.new_topics})
+        if total + len(names) > self._max_topics:
             raise LimitExceeded(f"The log has {total} topics and max_topics is {self._max_topics}. "
                                 "Use fewer topics, or raise max_topics.", limit=self._max_topics)
-        return {name: Topic(id, name) for id, name in enumerate(sorted(unknown), total + 1)}
-
-    def _topic(self, name, others=None):
-        return self._state.topics.by_name.get(name) or self.new_topics.get(name) or others[name]
+        return {name: Topic(id, name) for id, name in enumerate(names, total + 1)}
 
     def _check_next(self, expected):
         if self._nexts is None:
             self._nexts = {batch.topic: batch.next for _, batch in self.placed}
         for name, next in expected.items():
-            known = self._state.topics.by_name.get(name)
+            known = self._by_name.get(name)
             there = self._nexts.get(name, known.next if known else 0)
             if there != next:
                 raise NextMismatch(f"The next offset of {name} is {there}, not {next}; nothing was stored. Read what "
@@ -147,14 +152,15 @@ class Group:
 
     # --- what goes in --------------------------------------------------------------
 
-    def _place(self, batches, originals=None):
-        first, firsts = self.end, []
-        for at, batch in enumerate(batches):
-            if originals is not None and originals[at] is not None:
-                firsts.append(originals[at])
+    def _place(self, batches, originals):
+        by_name, first, firsts = self._by_name, self.end, []
+        for batch in batches:
+            if originals is not None and originals[len(firsts)] is not None:
+                firsts.append(originals[len(firsts)])
                 continue
+            topic = by_name.get(batch.topic) or self.new_topics[batch.topic]
             batch.seal(first, self.time_us)
-            self.placed.append((self._topic(batch.topic), batch))
+            self.placed.append((topic, batch))
             firsts.append(first)
             first += batch.count
             if self._nexts is not None:
@@ -163,13 +169,11 @@ class Group:
         return firsts
 
     def _note(self, append):
-        if append.changes:
-            self.changes += append.changes
+        self.changes += append.changes
         if append.records:
             self.records.update(append.records)
         if append.journal_from:
             self.journal_from = max(self.journal_from, append.journal_from)
-        append.journal_next = self._state.journal_next + len(self.changes)
 
     # --- what becomes of it --------------------------------------------------------
 
