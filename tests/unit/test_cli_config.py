@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from zstreampub.cli import main
+from zstreampub.cli.nouns import leaves
 from zstreampub.settings import Retention, Settings
 
 
@@ -116,6 +117,10 @@ def test_the_command_line_comes_before_the_environment_and_that_before_the_file(
     ("[server]\nbind = 'x'", "there is no setting 'server'; did you mean 'serve'?"),
     ("config = 'other.toml'", "there is no setting 'config'"),
     ("serve = 5", "write [serve] above its settings"),
+    ("consumers = 5", "write [consumers] above its settings"),
+    ("[consumers]\ncreate = 5", "write [consumers.create] above its settings"),
+    ("[consumers]\nmode = 'shared'", "[consumers] there is no setting 'mode'"),
+    ("[consumers.create]\nmodes = 'shared'", "[consumers.create] there is no setting 'modes'; did you mean 'mode'?"),
     ("max_topics = [1, 2]", "max_topics takes one value"),
     ("max_topics = 'many'", "'many' is not a valid integer"),
     ("max_message_bytes = '5 apples'", "'5 apples' is no size"),
@@ -153,9 +158,9 @@ def test_wrong_usage_is_exit_code_2_with_its_reason_in_one_line(served, args, re
     assert result.output.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", sorted(main.commands))
+@pytest.mark.parametrize("command", sorted({*main.commands, *(" ".join(place) for place, _ in leaves(main))}))
 def test_every_command_has_a_help_with_an_example_and_its_variables(command):
-    result = CliRunner().invoke(main, [command, "--help"])
+    result = CliRunner().invoke(main, [*command.split(), "--help"])
 
     assert result.exit_code == 0
     assert "Example:\n  " in result.output and f"zstreampub {command}" in result.output
@@ -165,7 +170,7 @@ def test_every_command_has_a_help_with_an_example_and_its_variables(command):
 def test_no_two_commands_mean_different_things_by_one_variable():
     kinds = {}
 
-    for command in main.commands.values():
+    for _, command in leaves(main):
         for param in command.params:
             if isinstance(param, click.Option):
                 kinds.setdefault(param.name, set()).add((param.is_flag, param.multiple, param.type.name))

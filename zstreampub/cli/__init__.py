@@ -3,7 +3,23 @@
 import click
 
 from ..version import __version__
-from . import exits, get, last, publish, serve, stats, subscribe, subscriptions, topics, unsubscribe
+from . import (
+    cancel,
+    consume,
+    consumers,
+    dead,
+    exits,
+    get,
+    last,
+    publish,
+    scheduled,
+    serve,
+    stats,
+    subscribe,
+    subscriptions,
+    topics,
+    unsubscribe,
+)
 
 
 @click.group(cls=exits.Program, epilog=exits.HELP, context_settings={"max_content_width": 110})
@@ -18,5 +34,6 @@ def main():
 
 
 for _command in (serve.serve, publish.publish, subscribe.subscribe, get.get, last.last, topics.topics,
-                 subscriptions.subscriptions, unsubscribe.unsubscribe, stats.stats):
+                 subscriptions.subscriptions, unsubscribe.unsubscribe, consume.consume, consumers.consumers, dead.dead,
+                 scheduled.scheduled, cancel.cancel, stats.stats):
     main.add_command(_command)

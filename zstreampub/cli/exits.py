@@ -17,7 +17,7 @@ OK, REFUSED, USAGE, UNREACHABLE, STORE, BUG, INTERRUPTED, READER_GONE, TERMINATE
 HELP = """\b
 Exit codes:
   0    it went well; serve: it was asked to stop, and drained
-  1    refused by the server, or a part failed (skipped lines)
+  1    refused by the server, or a part failed (skipped lines, failed commands)
   2    wrong usage, also in the configuration file
   3    the server cannot be reached, or did not answer in time
   4    the store cannot do it: full, locked, corrupt
@@ -40,7 +40,8 @@ class Program(click.Group):
     """A group of commands that turns every error into one line and an exit code."""
 
     def invoke(self, ctx):
-        environment.warn(self.commands.values())
+        environment.forget_message()
+        environment.warn(self)
         return super().invoke(ctx)
 
     def main(self, args=None, prog_name=None, **extra):     # type: ignore[override]

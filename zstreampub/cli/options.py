@@ -44,11 +44,11 @@ STORE = Parsed("store", units.parse_store)
 SECONDS = Parsed("seconds", units.parse_seconds)
 
 
-def command(example):
+def command(example, name=None, cls=click.Command):
     """Return a decorator as ``click.command``; *example* is shown below the help."""
     def decorate(function):
         made = click.command(
-            epilog=f"\b\nExample:\n{example}",
+            name, cls, epilog=f"\b\nExample:\n{example}",
             context_settings={"auto_envvar_prefix": PREFIX, "show_default": True, "max_content_width": 110},
         )(config_option(function))
         return made

@@ -1,15 +1,15 @@
 """``zstreampub subscribe``: the messages of some topics, as lines."""
 
 import sys
+from contextlib import closing
 
 import click
 
 from .options import BYTES, SECONDS, Parsed, client_options, command, connected, end_on_sigterm, format_option, option
 from .screen import Out, line_of, note
 from .state import NoState, State
+from .telling import losses_told, tell_gap
 from .units import parse_start, parse_until
-
-_LOOK_S = 0.25
 
 
 @command("  zstreampub subscribe 'flights.SFO.>' --start earliest\n"
@@ -42,21 +42,15 @@ def subscribe(patterns, address, timeout_s, count, format, state, **options):
     are UTF-8 become text and others {"base64": ...}; NaN and infinities become texts. Gaps
     and lost connections are told on stderr; after a lost connection it goes on where it was.
     """
-    import gevent
-
     out = Out()
     text_of = line_of(format, out.is_terminal)
     state = _begin(state, options)
     with connected(address, timeout_s) as client, state.kept():
         end_on_sigterm()
         controls = _Controls(state, greet=options["until"] is None and sys.stderr.isatty())
-        stream = client.subscribe(list(patterns) or ">", on_gap=_tell_gap, on_control=controls.tell, **options)
-        watch = gevent.spawn(_tell_losses, client)
-        try:
+        stream = client.subscribe(list(patterns) or ">", on_gap=tell_gap, on_control=controls.tell, **options)
+        with losses_told(client), closing(stream):
             _print(stream, out, text_of, count, state)
-        finally:
-            watch.kill()
-            stream.close()
 
 
 def _begin(path, options):
@@ -84,22 +78,6 @@ def _print(stream, out, text_of, count, state):
         left -= len(messages)
         if left <= 0:
             return
-
-
-def _tell_gap(gap):
-    count = "an unknown number of" if gap["count"] is None else f"{gap['count']:,}"
-    note(f"gap: {count} messages in [{gap['first']}, {gap['next']}) will not come ({gap['why']})")
-
-
-def _tell_losses(client):
-    """Say when the connection is gone: until there is a new one, people would only see silence."""
-    import gevent
-    was = True
-    while True:
-        if was and not client.is_connected:
-            note("the connection is lost; connecting again ...")
-        was = client.is_connected
-        gevent.sleep(_LOOK_S)
 
 
 class _Controls:

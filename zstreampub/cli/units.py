@@ -34,6 +34,11 @@ def parse_seconds(text):
     return float(found[1]) * _SECONDS[found[2].lower()]
 
 
+def parse_durations(text):
+    """Return the list of seconds of ``1s,10s,1m``."""
+    return [parse_seconds(one) for one in text.split(",")] if text.strip() else []
+
+
 def parse_retention(text):
     """Return the :class:`Retention` of ``PATTERN:LIMIT=VALUE,...``, such as ``flights.>:age=7d,bytes=2G``."""
     pattern, colon, limits = text.rpartition(":")

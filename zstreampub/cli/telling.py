@@ -1,0 +1,36 @@
+"""What readers of a stream tell people on stderr: gaps, and that the connection is gone."""
+
+from contextlib import contextmanager
+
+from .screen import note
+
+_LOOK_S = 0.25
+
+
+def tell_gap(gap):
+    """Say which messages will not come."""
+    count = "an unknown number of" if gap["count"] is None else f"{gap['count']:,}"
+    note(f"gap: {count} messages in [{gap['first']}, {gap['next']}) will not come ({gap['why']})")
+
+
+@contextmanager
+def losses_told(client):
+    """Say when the connection is gone: until there is a new one, people would only see silence."""
+    import gevent
+
+    watch = gevent.spawn(_watch, client)
+    try:
+        yield
+    finally:
+        watch.kill()
+
+
+def _watch(client):
+    import gevent
+
+    was = True
+    while True:
+        if was and not client.is_connected:
+            note("the connection is lost; connecting again ...")
+        was = client.is_connected
+        gevent.sleep(_LOOK_S)
