@@ -8,8 +8,11 @@ from ..errors import ConnectionLost, InvalidOption
 from ..message import Message
 from ..payload import Undecodable
 from . import entries
+from .acks import Acks
 from .calls import Call
 from .channels import Channels
+from .consumption import Consumption, new_member
+from .delivery import fetched
 from .producer import Producer
 from .publisher import Publisher
 from .steering import Steering
@@ -37,6 +40,7 @@ class Client(Steering):
         self._timeout_s = _seconds("timeout_s", timeout_s)
         self._name = name
         self._limits_call = None
+        self._acks = {}             # consumer -> Acks, of what was fetched
         self._channels = Channels(addresses, _seconds("heartbeat_s", heartbeat_s), self._ask_limits)
         self._publisher = Publisher(self._channels)
 
@@ -88,6 +92,41 @@ class Client(Steering):
                                     reconnect=reconnect, on_gap=on_gap, on_control=on_control)
         subscription.wait_open(self._timeout_s)
         return subscription
+
+    # --- consumers ---------------------------------------------------------------------
+
+    def consume(self, patterns=None, consumer=None, *, member=None, max_in_flight=None, name=None, on_gap=None,
+                on_control=None, reconnect=True, **settings):
+        """Join the durable *consumer*, which is created if need be; return a :class:`Consumption` to iterate over.
+
+        *patterns* may be None if it exists. *settings* are the protocol's (``start``, ``mode``, ``ack_wait_s``,
+        ``backoff_s``, ``max_deliveries``, ...); others than those that it has raise ConsumerConflict. At most
+        *max_in_flight* messages are here without being settled. *member* names this member, also after a lost
+        connection. ``on_gap``, ``on_control`` and *reconnect*: as in :meth:`subscribe`.
+        """
+        self.check_owner()
+        if not isinstance(consumer, str):
+            raise InvalidOption("consume takes patterns (None for a consumer that exists) and the consumer's name.",
+                                option="consumer")
+        options = {"consumer": consumer, "member": member or new_member(), "max_in_flight": max_in_flight,
+                   "name": self._name if name is None else name, **settings}
+        options = {name: value for name, value in options.items() if value is not None}
+        patterns = patterns if patterns is None or isinstance(patterns, str) else list(patterns)
+        consumption = Consumption(self._channels, patterns, options, reconnect=reconnect, on_gap=on_gap,
+                                  on_control=on_control)
+        consumption.wait_open(self._timeout_s)
+        return consumption
+
+    def fetch(self, consumer, count=1, *, timeout_s=0.0, offset=None):
+        """Return a list of at most *count* deliveries, without joining; the server waits *timeout_s* for the first.
+
+        They are to be settled within the consumer's ``ack_wait_s``. *offset*: that very message, if it is to be had.
+        """
+        acks = self._acks.get(consumer) or self._acks.setdefault(consumer, Acks(self._channels, consumer))
+        options = {"count": count, "timeout_s": timeout_s, "offset": offset}
+        found = self.call("fetch", consumer, {name: value for name, value in options.items() if value is not None},
+                          timeout_s=self._timeout_s + timeout_s)
+        return [fetched(_message(fields), fields["delivery"], fields["token"], acks) for fields in found]
 
     def unsubscribe(self, subscription_id):
         """End the subscription with this id, whoever's it is; return whether it was there."""

@@ -5,6 +5,7 @@ answer: subscribe again, with what :meth:`Reader._request` says then.
 """
 
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
 
 import gevent
@@ -61,8 +62,7 @@ class Reader:
     def __del__(self):
         stream = getattr(self, "_stream", None)
         if stream is not None and stream.ended is None:
-            # The collector may run in any thread.
-            self._loop.run_callback_threadsafe(_let_go, self._unsubscribe, self._channels, stream, self.id)
+            self._loop.run_callback_threadsafe(self._farewell(stream))      # the collector may run in any thread
 
     def close(self):
         """End the stream, from any greenlet: a loop over it ends. Waits for the server at most 2 s."""
@@ -178,6 +178,10 @@ class Reader:
         if stream is not None and stream.ended is None:
             stream.drop()
             self._unsubscribe(self._channels, self.id)
+
+    def _farewell(self, stream):
+        """Return a function that ends *stream* when this is no more."""
+        return partial(_let_go, self._unsubscribe, self._channels, stream, self.id)
 
     @staticmethod
     def _unsubscribe(channels, id):

@@ -46,7 +46,7 @@ class Steering:
         return self.call("delete_consumer", name)
 
     def seek(self, consumer, where):
-        """Go on at *where*: an offset, "earliest", "new", ``{"time": t}`` or ``{"last": n}``; pending ones are let go."""
+        """Go on at *where*: an offset, "earliest", "new", ``{"time": t}``, ``{"last": n}``; forget what is pending."""
         return self.call("seek", consumer, where)
 
     def pause(self, consumer):

@@ -1,8 +1,8 @@
 """A scripted server for the tests of the client: a ROUTER that answers what the test says.
 
 By itself it answers ``about``, stores what is appended (once for each producer and
-sequence) in ``log``, greets subscriptions, and says yes to ``unsubscribe``. A test replaces the answer to
-a method by ``server.on[name] = function of the request``.
+sequence) in ``log``, greets subscriptions and members, and says yes to ``unsubscribe``, ``ack``
+and the like. A test replaces the answer to a method by ``server.on[name] = function of the request``.
 """
 
 import gc
@@ -60,6 +60,12 @@ class Request:
         self.send(wire.STREAM, [self.number, *(batch.packed for batch in batches)])
         self.number += 1
 
+    def hand_out(self, token, *batches, delivery=1, ack_wait_s=30.0):
+        """Send a consumer's member *batches*, as one hand-out."""
+        fields = {"token": token, "delivery": delivery, "ack_wait_s": ack_wait_s}
+        self.send(wire.STREAM, [self.number, fields, *(batch.packed for batch in batches)])
+        self.number += 1
+
     def messages(self, first, *payloads, topic="a"):
         self.batches(sealed(first, *payloads, topic=topic))
 
@@ -74,6 +80,7 @@ class Request:
 class FakeServer:
     def __init__(self, heartbeat_s=5.0):
         self.heartbeat_s = heartbeat_s
+        self.ack_wait_s = 30.0
         self.limits: dict = {}
         self.on: dict = {}
         self.requests: list = []
@@ -161,11 +168,20 @@ class FakeServer:
         request.ok(self._stored[name])
 
     def do_subscribe(self, request):
+        if "consumer" in request.options:
+            request.greet(consumer=request.options["consumer"], max_in_flight=256, ack_wait_s=self.ack_wait_s,
+                          held=request.options.get("held", []))
+            return
         start = request.options.get("start")
         request.greet(offset=start if type(start) is int else len(self.log))
 
     def do_unsubscribe(self, request):
         request.ok(True)
+
+    def do_ack(self, request):
+        request.ok(1)
+
+    do_nack = do_reject = do_extend = do_ack
 
     def _do_unknown(self, request):
         request.error("UnknownMethod", f"There is no method {request.name!r}.")

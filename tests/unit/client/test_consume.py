@@ -1,0 +1,839 @@
+"""Members of consumers: what is handed out is ours, and what is said of it arrives, whatever the connection does."""
+
+import logging
+from time import monotonic
+
+import gevent
+import pytest
+
+from tests.unit.client.fake_server import DEADLINE_S, outcome, sealed, spawned, turn
+from zstreampub.client import Client
+from zstreampub.client.acks import MOST_CALLS
+from zstreampub.client.stream import WINDOW
+from zstreampub.errors import (
+    ConnectionLost,
+    ConsumerConflict,
+    ConsumerDeleted,
+    EpochMismatch,
+    GapError,
+    InvalidOption,
+    RequestError,
+    RequestTimeout,
+    StaleDelivery,
+    SubscriptionEnded,
+)
+from zstreampub.message import Batch
+from zstreampub.payload import Undecodable
+
+
+def hold(request):
+    """Leave a request without an answer."""
+
+
+def take(consumption, count):
+    """Return the next *count* deliveries."""
+    return [consumption.get(DEADLINE_S) for _ in range(count)]
+
+
+def payloads(deliveries):
+    return [delivery.payload for delivery in deliveries]
+
+
+def acked(server):
+    """Return the offsets that were acknowledged."""
+    return sorted(offset for [ranges, _] in said(server) for first, next, _ in ranges for offset in range(first, next))
+
+
+def said(server, verb="ack"):
+    """Return the arguments of the requests *verb*, without the consumer's name."""
+    return [request.args[1:] for request in server.named(verb)]
+
+
+def joined(server, client, *batches, token=1, **options):
+    """Return a member and its stream, with *batches* on their way."""
+    consumption = client.consume("a", "c", **options)
+    stream = server.wait_for("subscribe")
+    if batches:
+        stream.hand_out(token, *batches)
+    return consumption, stream
+
+
+# --- joining --------------------------------------------------------------------------------------
+
+
+def test_a_member_has_joined_when_consume_returns(server, client):
+    consumption = client.consume(["a.*", "b"], "billing", start="earliest", ack_wait_s=5, backoff_s=[1, 10],
+                                 max_in_flight=7, member="worker-1", name="me")
+
+    assert (consumption.consumer, consumption.member, consumption.max_in_flight) == ("billing", "worker-1", 256)
+    assert server.named("subscribe")[0].args == [["a.*", "b"], {
+        "consumer": "billing", "member": "worker-1", "max_in_flight": 7, "name": "me", "start": "earliest",
+        "ack_wait_s": 5, "backoff_s": [1, 10], "format": "batch"}]
+
+
+def test_members_without_a_name_have_different_ones(server, client):
+    members = {client.consume(None, "c").member for _ in range(3)}
+
+    assert len(members) == 3
+
+
+def test_a_setting_that_differs_raises_at_the_call(server, client):
+    server.on["subscribe"] = lambda request: request.error("ConsumerConflict", "ack_wait_s is 30, not 5.")
+
+    with pytest.raises(ConsumerConflict, match="is 30"):
+        client.consume("a", "c", ack_wait_s=5)
+
+    assert not client._channels._streams
+
+
+def test_a_consumer_has_a_name(server, client):
+    with pytest.raises(InvalidOption, match="consumer's name"):
+        client.consume("billing")
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def test_deliveries_have_what_messages_have_and_their_number_and_token(server, client):
+    batch = Batch.of("a", ["x"], keys=["k"], headers=[{"h": 1}])
+    batch.seal(7, 1_000_000)
+    consumption, stream = joined(server, client)
+    stream.hand_out(99, batch, delivery=3)
+
+    [delivery] = take(consumption, 1)
+
+    assert delivery.as_map() == {"topic": "a", "offset": 7, "time": 1.0, "payload": "x", "key": "k",
+                                 "headers": {"h": 1}, "delivery": 3, "token": 99}
+
+
+def test_a_map_holds_for_the_batches_after_it(server, client):
+    consumption, stream = joined(server, client)
+    first, second = ({"token": token, "delivery": token, "ack_wait_s": 30.0} for token in (1, 2))
+    stream.send("STREAM", [1, first, sealed(0, "x").packed, sealed(5, "y").packed, second, sealed(3, "z").packed])
+
+    deliveries = take(consumption, 3)
+
+    assert [(one.offset, one.token, one.delivery) for one in deliveries] == [(0, 1, 1), (5, 1, 1), (3, 2, 2)]
+
+
+def test_a_message_may_come_again_below_the_others(server, client):
+    consumption, stream = joined(server, client, sealed(5, 5, 6))
+    stream.hand_out(2, sealed(1, 1), delivery=2)
+
+    assert payloads(take(consumption, 3)) == [5, 6, 1]
+
+
+def test_several_greenlets_share_the_messages_and_each_goes_to_one(server, client):
+    consumption, stream = joined(server, client)
+    got: list = [[] for _ in range(5)]
+
+    def work(mine):
+        for delivery in consumption:
+            mine.append(delivery.payload)
+            turn()
+    workers = [spawned(work, mine) for mine in got]
+    for first in range(0, 30, 3):
+        stream.hand_out(first, sealed(first, first, first + 1, first + 2))
+    server.wait(lambda: sum(map(len, got)) == 30)
+    consumption.close()
+
+    assert [outcome(worker) for worker in workers] == [None] * 5
+    assert sorted(payload for mine in got for payload in mine) == list(range(30))
+    assert all(got)
+
+
+def test_get_raises_when_nothing_comes_and_after_the_end(server, client):
+    consumption, _ = joined(server, client)
+
+    with pytest.raises(RequestTimeout):
+        consumption.get(0.02)
+    consumption.close()
+
+    with pytest.raises(SubscriptionEnded):
+        consumption.get(DEADLINE_S)
+    assert list(consumption) == []
+
+
+def test_a_payload_that_cannot_be_decoded_reaches_the_reader_and_can_be_acknowledged(server, client):
+    good = sealed(0, b"x")
+    consumption, _ = joined(server, client, Batch(good.packed[:-2] + b"\xc1\x00", "a", 1, 0, good.time_us))
+
+    [delivery] = take(consumption, 1)
+    delivery.ack().get(timeout=DEADLINE_S)
+
+    assert isinstance(delivery.payload, Undecodable)
+    assert said(server) == [[[[0, 1, 1]], {}]]
+
+
+def test_credit_goes_back_for_items_that_are_handed_out_and_not_for_those_that_wait(server, client):
+    consumption, stream = joined(server, client)
+    for at in range(WINDOW - 2):
+        stream.hand_out(at, sealed(at, at))
+    server.wait(lambda: len(consumption._parcels) == WINDOW - 2)
+    turn()
+    assert stream.grants == [WINDOW]
+
+    take(consumption, 3)    # and the greeting
+
+    server.wait(lambda: stream.grants[1:] == [4])
+
+
+def test_a_program_that_never_waits_still_lets_its_acks_leave(server, client):
+    consumption, _ = joined(server, client, sealed(0, *range(5)))
+
+    for delivery in consumption:
+        delivery.ack()
+        ends = monotonic() + 0.011
+        while monotonic() < ends:       # busy: no other greenlet gets a turn
+            pass
+        if delivery.offset == 4:
+            break
+
+    assert len(server.named("ack")) > 1
+
+
+# --- saying what became of a message --------------------------------------------------------------
+
+
+def test_acks_are_gathered_into_ranges_and_answered_one_by_one(server, client):
+    consumption, stream = joined(server, client, sealed(0, 0, 1, 2), sealed(5, 5, 6))
+    stream.hand_out(2, sealed(7, 7), delivery=2)
+
+    futures = [delivery.ack() for delivery in take(consumption, 6)]
+    for future in futures:
+        assert future.get(timeout=DEADLINE_S) is None
+
+    assert said(server) == [[[[0, 3, 1], [5, 7, 1], [7, 8, 2]], {}]]
+
+
+def test_an_ack_goes_out_at_once_when_nothing_is_under_way(server, client):
+    consumption, _ = joined(server, client, sealed(0, 0, 1))
+
+    for delivery in take(consumption, 2):
+        delivery.ack().get(timeout=DEADLINE_S)
+
+    assert said(server) == [[[[0, 1, 1]], {}], [[[1, 2, 1]], {}]]
+
+
+def test_a_bounded_number_of_requests_is_under_way_and_the_rest_goes_together(server, client):
+    server.on["ack"] = hold
+    consumption, _ = joined(server, client, sealed(0, *range(20)))
+    futures = []
+    for delivery in take(consumption, 20):
+        futures.append(delivery.ack())
+        turn()
+    server.wait_for("ack", MOST_CALLS)
+    assert len(server.named("ack")) == MOST_CALLS
+    server.on.clear()
+
+    for request in server.named("ack"):
+        request.ok(1)
+    for future in futures:
+        future.get(timeout=DEADLINE_S)
+
+    assert said(server)[-1] == [[[MOST_CALLS, 20, 1]], {}]
+    assert len(server.named("ack")) == MOST_CALLS + 1
+
+
+def test_what_is_said_reaches_the_server_with_its_options(server, client):
+    consumption, _ = joined(server, client, sealed(0, *range(6)))
+    deliveries = take(consumption, 6)
+
+    futures = [deliveries[0].nack(), deliveries[1].nack(2, "busy"), deliveries[2].nack(delay_s=2, reason="busy"),
+               deliveries[3].reject("broken"), deliveries[4].extend(60), deliveries[5].reject()]
+    for future in futures:
+        future.get(timeout=DEADLINE_S)
+
+    assert said(server, "nack") == [[[[0, 1, 1]], {}], [[[1, 3, 1]], {"delay_s": 2, "reason": "busy"}]]
+    assert said(server, "reject") == [[[[3, 4, 1]], {"reason": "broken"}], [[[5, 6, 1]], {}]]
+    assert said(server, "extend") == [[[[4, 5, 1]], 60]]
+
+
+def test_an_extension_never_goes_behind_the_ack_of_its_message(server, client):
+    server.on["ack"] = hold
+    consumption, _ = joined(server, client, sealed(0, *range(MOST_CALLS + 2)))
+    deliveries = take(consumption, MOST_CALLS + 2)
+    for delivery in deliveries[:MOST_CALLS]:
+        delivery.ack()
+        turn()
+    deliveries[-1].ack()
+    deliveries[-2].extend(60)
+    deliveries[-2].ack()
+    server.on.clear()
+
+    for request in server.named("ack"):
+        request.ok(1)
+    deliveries[-2].ack().get(timeout=DEADLINE_S)
+
+    assert [request.name for request in server.requests][-2:] == ["extend", "ack"]
+
+
+def test_the_first_word_about_a_message_counts(server, client):
+    consumption, _ = joined(server, client, sealed(0, 0))
+    [delivery] = take(consumption, 1)
+    assert not delivery.is_settled
+
+    future = delivery.ack()
+
+    assert delivery.is_settled
+    assert delivery.nack() is future and delivery.reject() is future and delivery.ack() is future
+    future.get(timeout=DEADLINE_S)
+    assert not server.named("nack") and not server.named("reject")
+
+
+@pytest.mark.parametrize("options", [{"delay_s": "soon"}, {"delay_s": -1}, {"reason": 7}, {"delay_s": True},
+                                     {"delay_s": float("nan")}])
+def test_what_cannot_be_said_raises_at_the_call_and_the_message_can_still_be_acknowledged(server, client, options):
+    consumption, _ = joined(server, client, sealed(0, 0))
+    [delivery] = take(consumption, 1)
+
+    with pytest.raises(InvalidOption):
+        delivery.nack(**options)
+
+    delivery.ack().get(timeout=DEADLINE_S)
+
+
+def test_a_reason_may_hold_what_is_no_text(server, client):
+    consumption, _ = joined(server, client, sealed(0, 0))
+
+    take(consumption, 1)[0].reject("\udcff" * 5000).get(timeout=DEADLINE_S)
+
+    assert said(server, "reject")[0][1]["reason"].startswith("\\udcff")
+
+
+def refuse(*stale):
+    """Answer acks as a server to which these offsets are stale."""
+    def answer(request):
+        if any(first <= offset < next for first, next, _ in request.args[1] for offset in stale):
+            request.error("StaleDelivery", "Delivered again.")
+        else:
+            request.ok(1)
+    return answer
+
+
+def test_a_stale_delivery_reaches_exactly_those_that_are_stale(server, client):
+    server.on["ack"] = refuse(3, 17, 18)
+    consumption, _ = joined(server, client, sealed(0, *range(20)))
+
+    futures = {delivery.offset: delivery.ack() for delivery in take(consumption, 20)}
+    gevent.joinall(list(futures.values()), timeout=DEADLINE_S)
+
+    assert [offset for offset, future in futures.items() if isinstance(future.exception, StaleDelivery)] == [3, 17, 18]
+    assert [offset for offset, future in futures.items() if future.successful()] == [
+        offset for offset in range(20) if offset not in (3, 17, 18)]
+
+
+def test_any_other_error_reaches_all_that_shared_the_request(server, client):
+    server.on["ack"] = lambda request: request.error("UnknownConsumer", "Deleted.")
+    consumption, _ = joined(server, client, sealed(0, 0, 1))
+
+    futures = [delivery.ack() for delivery in take(consumption, 2)]
+
+    assert [type(outcome(spawned(future.get))).__name__ for future in futures] == ["UnknownConsumer"] * 2
+
+
+def test_an_error_that_nobody_waits_for_is_logged_once_of_its_kind(server, client, caplog):
+    server.on["ack"] = server.on["nack"] = lambda request: request.error("UnknownConsumer", "Deleted.")
+    consumption, _ = joined(server, client, sealed(0, *range(6)))
+    deliveries = take(consumption, 6)
+
+    for delivery in deliveries[:3]:
+        gevent.joinall([delivery.ack()], timeout=DEADLINE_S)
+    gevent.joinall([deliveries[3].nack()], timeout=DEADLINE_S)
+    asked = deliveries[4].ack()
+    with pytest.raises(RequestError):
+        asked.get(timeout=DEADLINE_S)
+
+    assert [record.message.split(" of ")[0] for record in caplog.records] == ["ack", "nack"]
+
+
+def test_a_delivery_of_another_thread_is_refused(server, client):
+    consumption, _ = joined(server, client, sealed(0, 0))
+    [delivery] = take(consumption, 1)
+
+    with pytest.raises(RequestError, match="thread"):
+        gevent.get_hub().threadpool.apply(delivery.ack)
+
+    delivery.ack().get(timeout=DEADLINE_S)
+
+
+# --- a lost connection ----------------------------------------------------------------------------
+
+
+def rejoined(server, count=2):
+    return server.wait_for("subscribe", count)
+
+
+def test_a_lost_connection_is_rejoined_at_once_with_all_that_is_held(server, client):
+    consumption, stream = joined(server, client, sealed(0, 0, 1, 2), member="me", max_in_flight=9, ack_wait_s=5)
+    stream.hand_out(2, sealed(8, 8))
+    done, _ = take(consumption, 2)
+    done.ack().get(timeout=DEADLINE_S)
+    server.wait(lambda: 8 in consumption._held)
+
+    server.restart()
+
+    # Nobody reads meanwhile: it is not the reader that rejoins.
+    assert rejoined(server).args == [None, {"consumer": "c", "member": "me", "max_in_flight": 9, "format": "batch",
+                                            "held": [[1, 1], [2, 1], [8, 2]]}]
+    assert payloads(take(consumption, 2)) == [2, 8]
+    assert consumption.resumed == 1
+
+
+def test_what_waits_here_and_was_not_kept_is_dropped_and_may_come_again(server, client):
+    consumption, _ = joined(server, client, sealed(0, 0, 1, 2, 3))
+    take(consumption, 1)
+    server.on["subscribe"] = lambda request: request.greet(consumer="c", max_in_flight=9, ack_wait_s=30.0,
+                                                           held=[[0, 1], [2, 1]])
+    server.restart()
+    again = rejoined(server)
+    server.wait(lambda: len(consumption._held) == 2)
+
+    again.hand_out(5, sealed(1, "again"), delivery=2)
+    got = take(consumption, 2)
+
+    assert [(one.offset, one.payload, one.token) for one in got] == [(2, 2, 1), (1, "again", 5)]
+
+
+def test_a_message_that_comes_again_while_it_waits_here_is_handed_out_once(server, client):
+    consumption, stream = joined(server, client, sealed(0, 0, 1))
+    stream.hand_out(2, sealed(1, "again"), delivery=2)
+    server.wait(lambda: len(consumption._parcels) == 2)
+
+    got = take(consumption, 2)
+
+    assert [(one.offset, one.token) for one in got] == [(0, 1), (1, 2)]
+    with pytest.raises(RequestTimeout):
+        consumption.get(0.02)
+
+
+def test_acks_without_an_answer_are_sent_again_with_the_same_tokens_and_held_until_then(server, client):
+    server.on["ack"] = hold
+    consumption, _ = joined(server, client, sealed(0, 0, 1), token=7)
+    future = take(consumption, 2)[0].ack()
+    server.wait_for("ack")
+
+    server.restart()
+    server.wait_for("ack", 2).ok(1)
+    future.get(timeout=DEADLINE_S)
+
+    assert said(server) == [[[[0, 1, 7]], {}]] * 2
+    assert rejoined(server).options["held"] == [[0, 7], [1, 7]]
+    assert [request.name for request in server.requests if request.name in ("ack", "subscribe")] == [
+        "subscribe", "ack", "ack", "subscribe"]
+
+
+def test_a_nack_that_was_sent_twice_may_find_the_message_gone(server, client):
+    server.on["nack"] = hold
+    consumption, _ = joined(server, client, sealed(0, 0))
+    future = take(consumption, 1)[0].nack()
+    server.wait_for("nack")
+
+    server.restart()
+    server.wait_for("nack", 2).error("StaleDelivery")
+
+    assert future.get(timeout=DEADLINE_S) is None
+
+
+def test_what_is_said_while_there_is_no_connection_is_said_afterwards(server, client):
+    consumption, _ = joined(server, client, sealed(0, 0, 1))
+    deliveries = take(consumption, 2)
+    server.stop()
+    server.wait(lambda: not client.is_connected)
+    futures = [delivery.ack() for delivery in deliveries]
+
+    server.start()
+
+    for future in futures:
+        future.get(timeout=DEADLINE_S)
+    assert said(server) == [[[[0, 2, 1]], {}]]
+
+
+def test_a_broken_stream_is_left_and_joined_anew(server, client):
+    consumption, stream = joined(server, client, sealed(0, 0))
+    take(consumption, 1)
+    stream.send("STREAM", [2, sealed(1, 1).packed])     # no token
+
+    again = rejoined(server)
+    again.hand_out(2, sealed(1, 1))
+
+    assert payloads(take(consumption, 1)) == [1]
+    assert again.options["held"] == [[0, 1]]
+
+
+@pytest.mark.parametrize("part", [{}, {"token": "x", "delivery": 1}, {"token": 1, "delivery": None}, 7, "text",
+                                  {"token": 1, "delivery": 1, "ack_wait_s": "long"}])
+def test_an_item_that_makes_no_sense_is_a_broken_stream(server, client, part):
+    consumption, stream = joined(server, client)
+    stream.send("STREAM", [1, part, sealed(1, 1).packed])
+
+    rejoined(server).hand_out(2, sealed(1, 1))
+
+    assert payloads(take(consumption, 1)) == [1]
+
+
+def test_another_log_ends_it(server, client):
+    consumption, _ = joined(server, client, sealed(0, 0))
+    server.on["subscribe"] = lambda request: request.greet(epoch="log-2", consumer="c", held=[])
+    server.restart()
+
+    error = outcome(spawned(lambda: take(consumption, 2)))
+
+    assert isinstance(error, EpochMismatch)
+
+
+def test_a_consumer_that_is_deleted_ends_its_members_and_voids_what_waits(server, client):
+    consumption, stream = joined(server, client, sealed(0, 0, 1))
+    take(consumption, 1)
+    stream.end("ConsumerDeleted", 2)
+    server.wait(lambda: consumption._outcome)
+
+    for _ in range(2):
+        with pytest.raises(ConsumerDeleted):
+            consumption.get(DEADLINE_S)
+
+
+def test_without_reconnect_a_lost_connection_is_raised(server, client):
+    consumption, _ = joined(server, client, reconnect=False)
+    server.restart()
+
+    assert isinstance(outcome(spawned(consumption.get)), ConnectionLost)
+
+
+# --- leases ---------------------------------------------------------------------------------------
+
+
+def test_what_waits_here_is_renewed_while_the_program_goes_on_taking_messages(server, client):
+    server.ack_wait_s = 0.2
+    consumption, stream = joined(server, client)
+    stream.hand_out(1, sealed(0, *range(4)), ack_wait_s=0.2)
+    take(consumption, 1)
+
+    extended = server.wait_for("extend").args
+    server.wait(lambda: next(iter(consumption._held.values())).ends_at > monotonic() + 0.1)
+    rest = take(consumption, 3)
+
+    assert extended == ["c", [[1, 4, 1]], 0.2]      # not what the program has in hand
+    assert payloads(rest) == [1, 2, 3]
+
+
+def test_what_waits_here_runs_out_when_the_program_takes_nothing(server, client):
+    server.ack_wait_s = 0.1
+    consumption, stream = joined(server, client)
+    stream.hand_out(1, sealed(0, 0), ack_wait_s=0.1)
+    server.wait(lambda: 0 in consumption._held)
+
+    gevent.sleep(0.2)
+
+    with pytest.raises(RequestTimeout):
+        consumption.get(0.01)
+    assert not server.named("extend")
+
+
+def test_a_callback_keeps_its_message_however_long_it_takes(server, client):
+    server.ack_wait_s = 0.1
+    consumption, stream = joined(server, client)
+    stream.hand_out(1, sealed(0, 0), ack_wait_s=0.1)
+    done = gevent.event.Event()
+    running = spawned(consumption.run, lambda delivery: done.wait())
+
+    server.wait_for("extend", 3)
+    done.set()
+    server.wait_for("ack")
+    consumption.close()
+    outcome(running)
+
+    assert {str(args) for args in said(server, "extend")} == {"[[[0, 1, 1]], 0.1]"}
+
+
+def test_a_callback_may_be_left_to_the_ack_wait(server, client):
+    server.ack_wait_s = 0.1
+    consumption, stream = joined(server, client)
+    stream.hand_out(1, sealed(0, 0), ack_wait_s=0.1)
+    running = spawned(consumption.run, lambda delivery: gevent.sleep(0.25), keep_extending=False)
+
+    server.wait_for("ack")
+    consumption.close()
+    outcome(running)
+
+    assert not server.named("extend")
+
+
+# --- callbacks ------------------------------------------------------------------------------------
+
+
+def test_a_callback_acks_when_it_returns_and_nacks_when_it_raises(server, client, caplog):
+    consumption, _ = joined(server, client, sealed(0, 0, 1, 2))
+
+    def work(delivery):
+        if delivery.payload == 1:
+            raise ValueError("not this one")
+    running = spawned(consumption.run, work)
+    server.wait(lambda: server.named("nack") and acked(server) == [0, 2])
+    consumption.close()
+
+    assert outcome(running) is None
+    assert said(server, "nack") == [[[[1, 2, 1]], {"reason": "ValueError: not this one"}]]
+    assert "ValueError: not this one" in caplog.text
+
+
+@pytest.mark.parametrize("verdict, verb", [(None, "nack"), ("nack", "nack"), ("reject", "reject")])
+def test_on_exception_says_what_becomes_of_the_message(server, client, verdict, verb):
+    consumption, _ = joined(server, client, sealed(0, 0))
+    seen = []
+
+    def judge(error, delivery):
+        seen.append((str(error), delivery.offset))
+        return verdict
+    running = spawned(consumption.run, lambda delivery: 1 / 0, on_exception=judge)
+    server.wait_for(verb)
+    consumption.close()
+    outcome(running)
+
+    assert seen == [("division by zero", 0)]
+    assert said(server, verb) == [[[[0, 1, 1]], {"reason": "ZeroDivisionError: division by zero"}]]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_on_exception_may_stop_all_and_the_error_is_raised(server, client, workers):
+    consumption, _ = joined(server, client, sealed(0, *range(9)))
+    finished = []
+
+    def work(delivery):
+        if delivery.offset == 1:
+            raise ValueError("enough")
+        turn()
+        finished.append(delivery.offset)
+    running = spawned(consumption.run, work, workers=workers, on_exception=lambda *_: "stop")
+
+    assert str(outcome(running)) == "enough"
+    server.wait_for("nack")
+    server.wait(lambda: acked(server) == sorted(finished))
+    assert 1 not in finished and len(finished) < 8
+
+
+@pytest.mark.parametrize("judge, error", [(lambda *_: "later", InvalidOption), (lambda *_: 1 / 0, ZeroDivisionError)])
+def test_a_mistake_in_on_exception_stops_and_gives_the_message_back(server, client, judge, error):
+    consumption, _ = joined(server, client, sealed(0, 0))
+
+    def work(_):
+        raise ValueError
+    running = spawned(consumption.run, work, on_exception=judge)
+
+    assert isinstance(outcome(running), error)
+    server.wait_for("nack")
+
+
+def test_a_pool_works_on_as_many_messages_as_it_has_workers(server, client):
+    consumption, _ = joined(server, client, sealed(0, *range(6)))
+    at_work, go = [], gevent.event.Event()
+
+    def work(delivery):
+        at_work.append(delivery.offset)
+        go.wait()
+    running = spawned(consumption.run, work, workers=3)
+    server.wait(lambda: len(at_work) == 3)
+    turn()
+    at_once = list(at_work)
+    go.set()
+    server.wait(lambda: len(at_work) == 6)
+    consumption.close()
+
+    assert outcome(running) is None
+    assert at_once == [0, 1, 2]
+
+
+def test_a_pool_that_is_killed_gives_back_what_it_works_on(server, client):
+    consumption, _ = joined(server, client, sealed(0, 0, 1))
+    at_work: list = []
+
+    def work(delivery):
+        at_work.append(delivery)
+        gevent.sleep(DEADLINE_S)
+    running = spawned(consumption.run, work, workers=2)
+    server.wait(lambda: len(at_work) == 2)
+
+    running.kill()
+    server.wait_for("nack")
+
+    assert said(server, "nack") == [[[[0, 2, 1]], {"delay_s": 0, "reason": "The worker was stopped."}]]
+
+
+def test_a_callback_may_settle_the_message_itself(server, client):
+    consumption, _ = joined(server, client, sealed(0, 0))
+    running = spawned(consumption.run, lambda delivery: delivery.nack(delay_s=5))
+    server.wait_for("nack")
+    consumption.close()
+    outcome(running)
+
+    assert not server.named("ack")
+
+
+def test_a_consumer_that_is_deleted_ends_a_pool_with_that_error(server, client):
+    consumption, stream = joined(server, client)
+    running = spawned(consumption.run, print, workers=3)
+    turn()
+    stream.end("ConsumerDeleted", 0)
+
+    assert isinstance(outcome(running), ConsumerDeleted)
+
+
+@pytest.mark.parametrize("workers", [0, -1, "many", 1.5])
+def test_a_pool_has_a_number_of_workers(server, client, workers):
+    consumption, _ = joined(server, client)
+
+    with pytest.raises(InvalidOption):
+        consumption.run(print, workers=workers)
+
+
+# --- controls -------------------------------------------------------------------------------------
+
+
+def test_a_gap_is_raised_once_at_its_place_and_reading_goes_on(server, client):
+    consumption, stream = joined(server, client, sealed(0, "before"))
+    stream.control("gap", first=1, next=5, count=4, why="retention")
+    stream.hand_out(2, sealed(5, "after"))
+
+    assert payloads(take(consumption, 1)) == ["before"]
+    with pytest.raises(GapError) as caught:
+        consumption.get(DEADLINE_S)
+
+    assert (caught.value.first, caught.value.next, caught.value.why) == (1, 5, "retention")
+    assert payloads(take(consumption, 1)) == ["after"]
+
+
+def test_gaps_and_controls_are_told_at_their_place_where_somebody_wants_them(server, client):
+    told = []
+    consumption, stream = joined(server, client, on_gap=told.append, on_control=told.append)
+    stream.control("gap", first=1, next=5, count=4, why="expired")
+    stream.control("paused", why="dead letters: 10000")
+    stream.hand_out(2, sealed(5, "after"))
+
+    assert payloads(take(consumption, 1)) == ["after"]
+    assert [one["control"] for one in told] == ["subscribed", "gap", "paused"]
+
+
+def test_a_pause_that_nobody_asks_for_is_logged(server, client, caplog):
+    caplog.set_level(logging.WARNING)
+    consumption, stream = joined(server, client)
+    stream.control("paused", why="dead letters: 10000")
+    stream.hand_out(2, sealed(5, "after"))
+    take(consumption, 1)
+
+    assert "'c' is paused: dead letters: 10000" in caplog.text
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+def test_close_waits_for_acks_and_then_leaves(server, client):
+    consumption, _ = joined(server, client, sealed(0, 0, 1, 2))
+    future = take(consumption, 2)[0].ack()
+
+    consumption.close()
+
+    assert future.successful()
+    assert [request.name for request in server.requests][-2:] == ["ack", "unsubscribe"]
+    assert list(consumption) == []
+
+
+def test_close_ends_loops_that_wait_and_does_not_wait_for_ever(server, client, monkeypatch):
+    monkeypatch.setattr("zstreampub.client.consumption._GOODBYE_S", 0.02)
+    server.on["ack"] = hold
+    consumption, _ = joined(server, client, sealed(0, 0))
+    take(consumption, 1)[0].ack()
+    loops = [spawned(list, consumption) for _ in range(3)]
+    turn()
+
+    consumption.close()
+
+    assert [outcome(loop) for loop in loops] == [[], [], []]
+    server.wait_for("unsubscribe")
+
+
+def test_a_member_that_nobody_holds_any_more_leaves_after_its_acks(server, client):
+    def greet(request):
+        server.do_subscribe(request)
+        request.hand_out(1, sealed(0, 0, 1))
+    server.on["subscribe"] = greet
+    for delivery in client.consume("a", "c"):   # noqa: B007
+        break
+    turn()
+    assert not server.named("unsubscribe")      # the message is not settled
+
+    delivery.ack()
+    del delivery
+
+    server.wait_for("unsubscribe")
+    assert [request.name for request in server.requests][-2:] == ["ack", "unsubscribe"]
+
+
+def test_a_closed_client_ends_its_members(server, client):
+    consumption, _ = joined(server, client, sealed(0, 0))
+    [delivery] = take(consumption, 1)
+    waiting = spawned(list, consumption)
+    turn()
+
+    client.close()
+
+    assert outcome(waiting) == []
+    assert isinstance(outcome(spawned(delivery.ack().get)), ConnectionLost)
+
+
+# --- fetching -------------------------------------------------------------------------------------
+
+
+def test_fetched_messages_are_settled_like_others(server, client):
+    server.on["fetch"] = lambda request: request.ok([
+        {"topic": "a", "offset": 7 + at, "time": 1.5, "payload": at, "delivery": 2, "token": 99} for at in range(2)])
+
+    first, second = client.fetch("c", 2, timeout_s=1)
+    first.ack().get(timeout=DEADLINE_S)
+    second.reject("no").get(timeout=DEADLINE_S)
+
+    assert server.named("fetch")[0].args == ["c", {"count": 2, "timeout_s": 1}]
+    assert (first.payload, second.payload, first.delivery, first.token) == (0, 1, 2, 99)
+    assert said(server) == [[[[7, 8, 99]], {}]]
+    assert said(server, "reject") == [[[[8, 9, 99]], {"reason": "no"}]]
+
+
+# --- the calls ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name, call, args", [
+    ("ack", lambda client: client.ack("c", 7), ["c", 7, {}]),
+    ("ack", lambda client: client.ack("c", [7, (8, 1), (9, 12, 1)]), ["c", [7, [8, 1], [9, 12, 1]], {}]),
+    ("ack", lambda client: client.ack("c", before=9), ["c", [], {"before": 9}]),
+    ("nack", lambda client: client.nack("c", 7, delay_s=1.5, reason="x"), ["c", 7, {"delay_s": 1.5, "reason": "x"}]),
+    ("reject", lambda client: client.reject("c", [7]), ["c", [7], {}]),
+    ("extend", lambda client: client.extend("c", [7], 60), ["c", [7], 60]),
+    ("consumers", lambda client: client.consumers(), []),
+    ("consumer", lambda client: client.consumer("c"), ["c"]),
+    ("create_consumer", lambda client: client.create_consumer("c", ["a"], max_dead=5), ["c", ["a"], {"max_dead": 5}]),
+    ("update_consumer", lambda client: client.update_consumer("c", max_dead=5), ["c", {"max_dead": 5}]),
+    ("delete_consumer", lambda client: client.delete_consumer("c"), ["c"]),
+    ("seek", lambda client: client.seek("c", {"last": 5}), ["c", {"last": 5}]),
+    ("pause", lambda client: client.pause("c"), ["c"]),
+    ("resume", lambda client: client.resume("c"), ["c"]),
+    ("dead", lambda client: client.dead("c", first=5), ["c", {"first": 5, "limit": 100}]),
+    ("redrive", lambda client: client.redrive("c", offsets=range(2), topic="b"), ["c", {"offsets": [0, 1],
+                                                                                        "topic": "b"}]),
+    ("purge", lambda client: client.purge("c"), ["c", {}]),
+    ("clear_acked", lambda client: client.clear_acked("c", keep_latest=5), ["c", {"keep_latest": 5,
+                                                                                  "max_delete": 1000}]),
+    ("replace", lambda client: client.replace("c", 7, {"new": 1}), ["c", 7, {"new": 1}]),
+    ("peek", lambda client: client.peek("c"), ["c"]),
+    ("browse", lambda client: client.browse("c", limit=5), ["c", {"limit": 5}]),
+])
+def test_the_calls_about_consumers_are_the_servers(server, client, name, call, args):
+    server.on[name] = lambda request: request.ok("done")
+
+    assert call(client) == "done"
+    assert server.named(name)[0].args == args
+
+
+def test_the_client_of_a_member_may_be_used_for_all_else(server):
+    with Client(server.endpoint, timeout_s=DEADLINE_S) as client:
+        consumption, _ = joined(server, client, sealed(0, 0))
+        assert client.publish("a", 1) == 0
+        take(consumption, 1)[0].ack().get(timeout=DEADLINE_S)

@@ -1,0 +1,333 @@
+"""A member of a durable consumer as its program sees it: messages to settle, over however many connections.
+
+Rules: a message is handed out only while its lease is ours: not after it has run out, and not
+when a later delivery of it has come, or another connection has not got it back. Whatever
+the stream brings is taken when it comes, so that a lost connection is rejoined at once,
+however long the program works on a message. What waits here has its lease renewed while the
+program goes on taking messages; what the program has in hand only under :meth:`run`.
+"""
+
+import logging
+import os
+import socket
+import weakref
+from collections import deque
+from contextlib import contextmanager
+from functools import partial
+from operator import length_hint
+from time import monotonic
+
+import gevent
+from gevent.event import Event
+
+from ..errors import InternalError, RequestTimeout, SubscriptionEnded
+from ..message import Batch
+from .acks import Acks, extend, merged
+from .crew import Crew
+from .delivery import Delivery
+from .leases import Lease, Leases, Renewal
+from .publisher import again
+from .reader import Reader, remaining_s
+from .stream import NOTHING, size_of
+
+logger = logging.getLogger(__name__)
+
+_GOODBYE_S = 2.0        # the longest that close() waits for the answers to acks
+_TURN_S = 0.01          # a program that never waits gives way so often: or its acks would never leave
+_OF_MEMBER = ("consumer", "member", "max_in_flight", "name")     # options that are said again with each connection
+
+
+class Consumption(Reader):
+    """Iterate to get deliveries (see :class:`Delivery`); made by ``Client.consume``.
+
+    ``consumer`` and ``member`` are the names, ``id`` is the subscription's, ``gaps`` counts the gaps that were told.
+    Several greenlets may read: each message goes to one of them.
+    """
+
+    def __init__(self, channels, patterns, options, *, reconnect=True, on_gap=None, on_control=None):
+        self.consumer, self.member = options["consumer"], options["member"]
+        self.max_in_flight = None
+        self.ack_wait_s = 30.0
+        self._patterns, self._options = patterns, options
+        self._acks = Acks(channels, self.consumer)
+        self._held = Leases()
+        self._parcels = deque()     # what has come: (stream, size or None, lease, Batch or control)
+        self._batch = self._lease = None        # what is being handed out
+        self._messages = iter(())   # the rest of it
+        self._at = 0                # the next offset of it
+        self._looking = False
+        self._changed = Event()
+        self._turn_at = monotonic()
+        self._patient_until = 0.0   # until when the program is taken to be about to take the next
+        self._working = 0           # callbacks at work whose leases are to be renewed
+        self._renewal = None
+        super().__init__(channels, reconnect=reconnect, on_gap=on_gap, on_control=on_control,
+                         on_ready=_weakly(self._look_soon))
+
+    # --- reading -----------------------------------------------------------------------
+
+    def __iter__(self):
+        while (delivery := self._take(None)) is not None:
+            yield delivery
+
+    def __next__(self):
+        delivery = self._take(None)
+        if delivery is None:
+            raise StopIteration
+        return delivery
+
+    def get(self, timeout_s=None):
+        """Return the next delivery. Raises RequestTimeout, and SubscriptionEnded after :meth:`close`."""
+        delivery = self._take(None if timeout_s is None else monotonic() + timeout_s)
+        if delivery is None:
+            raise SubscriptionEnded(f"This member of consumer {self.consumer!r} is closed.")
+        return delivery
+
+    def run(self, callback, *, workers=1, on_exception=None, keep_extending=True):
+        """Call ``callback(delivery)`` for each message until :meth:`close`: ack when it returns, nack when it raises.
+
+        ``on_exception(error, delivery)`` may return "nack" (as None), "reject", or "stop", which gives the message
+        back and raises the error here. *workers* greenlets run the callback. With *keep_extending* a message
+        stays ours while its callback runs, however long; without it, for the consumer's ``ack_wait_s``.
+        """
+        Crew(self, callback, on_exception, keep_extending).run(workers)
+
+    def close(self):
+        """Leave: what is not settled goes to others at once. Waits for what was said of messages, at most 4 s."""
+        if self._outcome is None:
+            self._outcome = (None,)
+        self._drop()
+        self._changed.set()
+        if gevent.getcurrent() is not gevent.get_hub():
+            self._acks.flush(_GOODBYE_S)
+        super().close()
+
+    def settle(self, key, delivery):
+        """Say *key* of *delivery*, which is not to be worked on any more; return the future."""
+        offset, lease = delivery.offset, delivery.lease
+        self._held.release(offset, lease)
+        return self._acks.add(key, offset, offset + 1, lease.token)
+
+    def extend(self, key, delivery):
+        """Say *key* of *delivery*, which is to be worked on for longer; return the future."""
+        self._patient_until = max(self._patient_until, monotonic() + key[1])
+        return self._acks.add(key, delivery.offset, delivery.offset + 1, delivery.token)
+
+    @contextmanager
+    def working(self, renewing):
+        """Say that a callback is at work, and with *renewing* that its message is to stay ours."""
+        self._working += renewing
+        try:
+            yield
+        finally:
+            self._working -= renewing
+
+    # --- from parcels to deliveries -------------------------------------------------------
+
+    def _take(self, deadline):
+        """Return the next delivery, None at the end. Waits until *deadline*."""
+        now = monotonic()
+        if now - self._turn_at > _TURN_S:
+            gevent.idle(2)      # polls, unlike sleep(0)
+            now = self._turn_at = monotonic()
+        while (delivery := self._hand_out(now)) is None:
+            if self._outcome is not None:
+                if self._outcome[0] is not None:
+                    raise again(self._outcome[0])
+                return None
+            with self._reading(deadline):
+                if not self._parcels and not length_hint(self._messages) and self._outcome is None:
+                    self._step(deadline)
+            now = self._turn_at = monotonic()
+        return delivery
+
+    def _hand_out(self, now):
+        """Return the next delivery of what is here, None if there is none."""
+        held = self._held
+        while True:
+            lease = self._lease
+            for message in self._messages:
+                offset = message.offset
+                self._at = offset + 1
+                if held.get(offset) is not lease:
+                    continue        # delivered again since, or not ours any more
+                if now < lease.ends_at:
+                    self._patient_until = max(self._patient_until, now + lease.wait_s)
+                    return Delivery(message, lease, self)
+                del held[offset]
+            self._batch = None
+            if not self._parcels:
+                return None
+            self._load()
+
+    def _load(self):
+        """Get the next parcel ready: a batch to hand out, or a control to show, which may raise GapError."""
+        self._channels.check_owner()
+        stream, size, lease, content = self._parcels.popleft()
+        if size is not None:
+            stream.give_back(size)
+        if lease is not None:
+            self._batch, self._lease, self._at = content, lease, content.first
+            self._messages = iter(content.messages())
+        elif content.get("control") == "gap":
+            self._tell_gap(content)
+        elif self._on_control is not None:
+            self._on_control(content)
+
+    def _step(self, deadline):
+        self._changed.clear()
+        if not self._changed.wait(remaining_s(deadline)):
+            raise RequestTimeout("No message came in time.")
+
+    def _drop(self):
+        self._parcels.clear()
+        self._held.clear()
+        self._batch, self._messages = None, iter(())
+        if self._renewal is not None:
+            self._renewal.stop()
+
+    # --- what comes ------------------------------------------------------------------------
+
+    def _look_soon(self):
+        if not self._looking:
+            self._looking = True
+            self._loop.run_callback(self._look)
+
+    def _look(self):
+        """Take all that the stream has, and its end."""
+        self._looking = False
+        try:
+            while self._outcome is None and self._take_next(self._stream):
+                pass
+        except Exception as error:      # a bug, here or in the server: the reader must hear of it, not the hub
+            logger.exception("consumer %r: what came cannot be taken", self.consumer)
+            self._finish(InternalError(f"What the server sent cannot be taken: {error}."))
+        self._changed.set()
+
+    def _take_next(self, stream):
+        item = stream.receive()
+        if item is not NOTHING:
+            count = len(self._parcels)
+            self._take_item(stream, item)
+            self._file(stream, item, count)
+        elif stream.ended is not None:
+            self._take_end(stream.ended, stream.refused)
+        else:
+            return False
+        return True
+
+    def _file(self, stream, item, count):
+        """Have the credit for *item* given back with the last of the parcels that came of it."""
+        if len(self._parcels) > count:
+            self._parcels[-1] = stream, size_of(item), *self._parcels[-1][2:]
+        else:
+            stream.give_back(0)
+
+    def _take_parts(self, parts):
+        lease, came, now = None, [], monotonic()
+        for part in parts:
+            if type(part) is dict:
+                lease = self._lease_of(part, now)
+            elif lease is None:
+                raise TypeError("a batch without a token")
+            else:
+                came.append((None, None, lease, Batch.parse(part)))
+        for _, _, lease, batch in came:
+            self._held.take(batch, lease)
+        self._parcels.extend(came)
+
+    def _lease_of(self, fields, now):
+        token, delivery, wait_s = fields.get("token"), fields.get("delivery"), fields.get("ack_wait_s", self.ack_wait_s)
+        if type(token) is not int or type(delivery) is not int or type(wait_s) not in (int, float):
+            raise TypeError("a hand-out without a token")
+        return Lease(token, delivery, wait_s, now)
+
+    def _take_control(self, control):
+        kind = control.get("control")
+        if kind == "subscribed":
+            self._greet(control)
+        if kind == "paused" and self._on_control is None:
+            logger.warning("consumer %r is paused: %s", self.consumer, control.get("why"))
+        if kind == "gap" or self._on_control is not None:
+            self._parcels.append((None, None, None, control))
+
+    def _greet(self, greeting):
+        if not super()._greet(greeting):
+            return False
+        self.max_in_flight = greeting.get("max_in_flight")
+        self.ack_wait_s = greeting.get("ack_wait_s", self.ack_wait_s)
+        self._held.keep(greeting.get("held") or ())
+        if self._renewal is None:
+            self._renewal = Renewal(self._channels, self, self.ack_wait_s)
+        return True
+
+    # --- beginnings and ends -----------------------------------------------------------------
+
+    def _request(self):
+        if self.id is None:
+            return self._patterns, dict(self._options, format="batch")
+        # Not the settings: somebody may have changed them since.
+        options = {name: self._options[name] for name in _OF_MEMBER if name in self._options}
+        return None, dict(options, held=sorted(self._held.pairs().union(self._acks.unsettled())), format="batch")
+
+    def _finish(self, error):
+        super()._finish(error)
+        self._drop()
+
+    def _farewell(self, stream):
+        return partial(gevent.spawn, _leave, self._acks, super()._farewell(stream))
+
+    # --- leases ------------------------------------------------------------------------------
+
+    def renew(self):
+        """Renew the leases that are to stay ours; return whether to come again."""
+        now, held = monotonic(), self._held
+        if self._outcome is not None:
+            return False
+        if self._working:
+            ours = list(held)
+        elif now < self._patient_until:
+            ours = [offset for offset, lease in self._here() if held.get(offset) is lease]
+        else:
+            ours = []       # the program has stopped taking messages: let others have them
+        if self._channels.is_up:
+            for lease, ranges in held.ending(ours, now).items():
+                for first, next, token in merged(ranges):
+                    said = self._acks.add(extend(lease.wait_s), first, next, token)
+                    said.asked = True       # if it fails, the lease ends as it would have
+                    said.rawlink(partial(_renewed, lease, now + lease.wait_s))
+        return True
+
+    def _here(self):
+        """Yield ``(offset, lease)`` of what has come and is not handed out."""
+        if self._batch is not None:
+            yield from ((offset, self._lease) for offset in range(self._at, self._batch.next))
+        for _, _, lease, content in self._parcels:
+            if lease is not None:
+                yield from ((offset, lease) for offset in range(content.first, content.next))
+
+
+def new_member():
+    """Return a name that no other member has, and that says where to find this one."""
+    return f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
+
+
+def _renewed(lease, until, said):
+    if said.successful():
+        lease.ends_at = until
+
+
+def _weakly(method):
+    """Return a function that calls *method* while its object lives, and does not keep it alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call():
+        method = reference()
+        if method is not None:
+            method()
+    return call
+
+
+def _leave(acks, let_go):
+    acks.flush(_GOODBYE_S)
+    let_go()
