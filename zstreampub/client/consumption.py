@@ -12,7 +12,6 @@ import os
 import socket
 import weakref
 from collections import deque
-from contextlib import contextmanager
 from functools import partial
 from operator import length_hint
 from time import monotonic
@@ -59,7 +58,7 @@ class Consumption(Reader):
         self._changed = Event()
         self._turn_at = monotonic()
         self._patient_until = 0.0   # until when the program is taken to be about to take the next
-        self._working = 0           # callbacks at work whose leases are to be renewed
+        self.working = 0            # callbacks at work: their messages are to stay ours
         self._renewal = None
         super().__init__(channels, reconnect=reconnect, on_gap=on_gap, on_control=on_control,
                          on_ready=_weakly(self._look_soon))
@@ -112,15 +111,6 @@ class Consumption(Reader):
         """Say *key* of *delivery*, which is to be worked on for longer; return the future."""
         self._patient_until = max(self._patient_until, monotonic() + key[1])
         return self._acks.add(key, delivery.offset, delivery.offset + 1, delivery.token)
-
-    @contextmanager
-    def working(self, renewing):
-        """Say that a callback is at work, and with *renewing* that its message is to stay ours."""
-        self._working += renewing
-        try:
-            yield
-        finally:
-            self._working -= renewing
 
     # --- from parcels to deliveries -------------------------------------------------------
 
@@ -284,7 +274,7 @@ class Consumption(Reader):
         now, held = monotonic(), self._held
         if self._outcome is not None:
             return False
-        if self._working:
+        if self.working:
             ours = list(held)
         elif now < self._patient_until:
             ours = [offset for offset, lease in self._here() if held.get(offset) is lease]

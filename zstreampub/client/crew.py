@@ -53,20 +53,19 @@ class Crew:
 
     def _work(self):
         me = gevent.getcurrent()
-        while not self._stopped:
-            self._idle.add(me)
-            try:
-                delivery = next(self._consumption, None)
-            finally:
-                self._idle.discard(me)
-            if delivery is None:
-                return
+        self._idle.add(me)
+        for delivery in self._consumption:
+            self._idle.discard(me)
             self._handle(delivery)
+            if self._stopped:
+                return
+            self._idle.add(me)
 
     def _handle(self, delivery):
+        consumption = self._consumption
+        consumption.working += self._keep_extending
         try:
-            with self._consumption.working(self._keep_extending):
-                self._callback(delivery)
+            self._callback(delivery)
         except Exception as error:
             self._settle_failed(delivery, error)
         except BaseException:
@@ -74,6 +73,8 @@ class Crew:
             raise
         else:
             delivery.ack()
+        finally:
+            consumption.working -= self._keep_extending
 
     def _settle_failed(self, delivery, error):
         reason = f"{type(error).__name__}: {error}"
