@@ -1,8 +1,9 @@
 """zstreampub: durable publish-subscribe for zerorpc services, on gevent and LMDB.
 
 ``Broker`` is the log with its subscriptions, in any gevent program. ``Service`` and ``Server``
-put it on the wire for every zerorpc client; ``Client`` is ours. Importing this loads
-none of them: each is loaded when it is first used.
+put it on the wire for every zerorpc client; ``Client`` is ours. ``AckQueue`` and ``Table`` are a work
+queue and a mapping, in a directory or at a server. Importing this loads none of them: each is
+loaded when it is first used.
 """
 
 from importlib import import_module
@@ -13,8 +14,9 @@ from .payload import Undecodable
 from .version import __version__
 
 _HOMES = {
-    "Broker": "broker", "Client": "client", "Gap": "store", "Policy": "policy", "Retention": "settings",
-    "Server": "server", "Service": "service", "Settings": "settings", "serve": "server",
+    "AckQueue": "ackqueue", "Broker": "broker", "Client": "client", "Empty": "workqueue", "Full": "workqueue",
+    "Gap": "store", "Policy": "policy", "Retention": "settings", "Server": "server", "Service": "service",
+    "Settings": "settings", "Table": "ackqueue", "UniqueAckQueue": "ackqueue", "serve": "server",
 }
 
 __all__ = ["Batch", "GapError", "Message", "Undecodable", "ZStreamPubError", "__version__", *_HOMES]

@@ -1,0 +1,95 @@
+"""A native thread with a hub of its own, where a broker or a client lives for callers of any kind.
+
+So a script without gevent has a hub that always runs, and a gevent program may use it from all its threads.
+"""
+
+import atexit
+import os
+import weakref
+
+import gevent
+from gevent import monkey
+
+from .bridge import Carrier
+
+_start_thread = monkey.get_original("_thread", "start_new_thread")
+_allocate_lock = monkey.get_original("_thread", "allocate_lock")
+_homes = weakref.WeakSet()
+
+
+class Home:
+    """Starts the thread. ``inside`` is what *open* has made there; ``carrier`` takes calls there."""
+
+    def __init__(self, open):
+        self._process = os.getpid()
+        self._closed = False
+        self._gate = _allocate_lock()
+        self._ended = _allocate_lock()
+        self._ended.acquire()
+        ready = _allocate_lock()
+        ready.acquire()
+        _start_thread(self._live, (ready.release,))
+        ready.acquire()
+        try:
+            self.inside = self.carrier.call(open, block=True)
+        except BaseException:
+            self._end_thread()
+            raise
+        _homes.add(self)
+
+    @property
+    def is_here(self):
+        """Whether the thread is in this process; after a fork, it is the parent's."""
+        return os.getpid() == self._process
+
+    def close(self, quietly=False):
+        """Close what is inside and end the thread; whoever waits for an answer gets StoreClosed.
+
+        The calling thread is held until that is done. *quietly*: those who wait go on waiting, for the
+        process ends. Calling it again does nothing.
+        """
+        with self._gate:
+            if self._closed or not self.is_here:
+                return
+            self._closed = True
+        if quietly:
+            self.carrier.mute()
+        if self.carrier.is_home:        # the collector came by here
+            gevent.spawn(self._close_inside)
+            return
+        try:
+            self.carrier.call(self.inside.close, block=True)
+        finally:
+            self._end_thread()
+
+    def _close_inside(self):
+        try:
+            self.inside.close()
+        finally:
+            self.carrier.close()
+            self._bell.send()
+
+    def _end_thread(self):
+        self.carrier.close()
+        self._bell.send()
+        self._ended.acquire()
+
+    def _live(self, tell_ready):
+        """The thread."""
+        hub = gevent.get_hub()
+        try:
+            self._bell = hub.loop.async_()
+            self.carrier = Carrier()
+            tell_ready()
+            hub.wait(self._bell)
+            gevent.sleep(0)     # a turn for what was asked before
+            self._bell.close()
+        finally:
+            hub.destroy(destroy_loop=True)
+            self._ended.release()
+
+
+@atexit.register
+def _close_all():
+    for home in tuple(_homes):
+        home.close(quietly=True)
