@@ -10,10 +10,11 @@ import logging
 from collections import deque
 
 import gevent
-from gevent.event import AsyncResult, Event
+from gevent.event import Event
 
 from ..errors import InvalidOption, StaleDelivery
 from .calls import Call
+from .futures import Future
 from .publisher import again
 
 logger = logging.getLogger(__name__)
@@ -25,23 +26,15 @@ _MOST_REASON = 1000         # characters
 ACK = ("ack", ())
 
 
-class Settlement(AsyncResult):
-    """The future of one word about the messages ``first <= offset < next``; ``get()`` waits for the disk."""
+class Settlement(Future):
+    """The outcome of one word about the messages ``first <= offset < next``; ``get()`` waits for the disk."""
 
-    __slots__ = ("first", "next", "token", "asked")
+    __slots__ = ("first", "next", "token")
 
     def __init__(self, first, next, token):
         super().__init__()
         self.first, self.next, self.token = first, next, token
-        self.asked = False          # whether anybody wants to know the outcome
-
-    def get(self, block=True, timeout=None):
-        self.asked = True
-        return super().get(block, timeout)
-
-    def result(self, timeout=None):
-        """Return the outcome, as ``get`` does."""
-        return self.get(timeout=timeout)
+        self.asked = False
 
 
 class Acks:

@@ -4,13 +4,12 @@ Everything is checked before it is packed together, so that a caller's mistake i
 error in that caller and in nobody else. Nothing here knows of a connection.
 """
 
-from gevent.event import AsyncResult
-
 from ..errors import BatchTooLarge, InvalidPayload
 from ..message import Batch
 from ..payload import METADATA_COLUMNS, check_message_size, pack_payload, pack_payloads
 from ..topics import check_topic
 from ..wire import pack
+from .futures import Future
 
 MAX_BATCHES = 1024          # in one append request: the protocol's limit
 FRAME_BYTES = 512 * 1024    # a request is closed when it has this many; a larger one only if one caller wants it
@@ -20,7 +19,7 @@ _VALUE_OVERHEAD = 4
 _SLACK = 32 * 1024          # the server takes frames of 64 KiB more than its largest batch
 
 
-class Entry(AsyncResult):
+class Entry(Future):
     """Some messages of one topic from one caller, in order; all or none of them are stored.
 
     It is also the future of its outcome: ``get(timeout=...)`` gives the offset, or ``(first, next)``
@@ -28,7 +27,7 @@ class Entry(AsyncResult):
     One object, because a fast publisher has tens of thousands of them and each costs the garbage collector.
     """
 
-    __slots__ = ("topic", "values", "count", "metadata", "size", "many", "asked", "request", "place", "patience",
+    __slots__ = ("topic", "values", "count", "metadata", "size", "many", "request", "place", "patience",
                  "on_outcome")
 
     def __init__(self, topic, values, metadata, many):
@@ -46,14 +45,6 @@ class Entry(AsyncResult):
         self.place = None           # where in that request
         self.patience = None        # the Patience that it shares with others
         self.on_outcome = None      # called with the entry once it has its outcome
-
-    def get(self, block=True, timeout=None):
-        self.asked = True
-        return super().get(block, timeout)
-
-    def result(self, timeout=None):
-        """Return the outcome, as ``get`` does."""
-        return self.get(timeout=timeout)
 
     def settle(self, value, error=None):
         """Tell the caller the outcome; only the first counts."""
