@@ -51,6 +51,7 @@ class LmdbState(LogState):
         self.journal = Row()
         self.id_row = Row()
         self._forget_below = 0      # in the journal
+        self.guarded = False        # whether there have been guards, before the store was opened or since
         self.session = OPEN_SYNC if settings.durability == "sync" else OPEN_RELAXED
         self.checkpoint = 0
         self.changed_pages = set()
@@ -149,6 +150,7 @@ class LmdbState(LogState):
         self.end, self.first, self.time_us, self.mark, self.checkpoint = ends[:5]
         self.tail = Tail(ends.segmented)
         self.journal_next = ends.journal
+        self.guarded = txn.get(b"guarded", db=db.meta) is not None
         for _ in self.journal.load(txn, db.journal):
             pass
         self._load_ids(txn, db)
@@ -156,8 +158,8 @@ class LmdbState(LogState):
         self.producers.load((bytes(name), bytes(record)) for name, record in txn.cursor(db.producers))
         self._roll_forward(txn, db)
         for limits in self.topics.limits:
-            limits.cursor = min((topic.first for topic in self.topics.all
-                                 if topic.limits is limits and topic.messages), default=self.end)
+            limits.begin_at(min((topic.first for topic in self.topics.all
+                                 if topic.limits is limits and topic.messages), default=self.end))
         return ends.session
 
     def skip_offsets(self):

@@ -6,7 +6,15 @@ state of the store until :meth:`Group.apply`, so a commit that failed leaves no 
 
 import time
 
-from ..errors import BatchTooLarge, DeadlineExceeded, DuplicateId, LimitExceeded, NextMismatch, RequestError
+from ..errors import (
+    BatchTooLarge,
+    DeadlineExceeded,
+    DuplicateId,
+    HeldByConsumer,
+    LimitExceeded,
+    NextMismatch,
+    RequestError,
+)
 from ..message import HAS_IDS
 from . import producers as dedup
 from .ids import GroupIds
@@ -41,6 +49,7 @@ class Group:
         self.time_us = state.clock_us()
         self.ids = GroupIds(state.ids, self.time_us)
         self._state = state
+        self._refusing = state.topics.refusing
         self._by_name = state.topics.by_name
         self._producers = producers
         self._max_topics = settings.max_topics
@@ -51,7 +60,7 @@ class Group:
         for append in appends:
             try:
                 self._admit(append, now)
-            except RequestError as error:
+            except (RequestError, HeldByConsumer) as error:
                 append.error = error
                 if self.placed and isinstance(error, (NextMismatch, DuplicateId, LimitExceeded)):
                     self._doubtful.append(append)
@@ -115,12 +124,14 @@ class Group:
                 new = True
             if batch.packed[1] & HAS_IDS:
                 ids = True
-        if not (new or ids or append.expected_next):
+        if not (new or ids or append.expected_next or self._refusing):
             return None     # the usual case
         new_topics = self._new_topics(batches)
         originals, added = self._originals(batches, new_topics) if ids else (None, {})
         if append.expected_next and (originals is None or None in originals):
             self._check_next(append.expected_next)
+        if self._refusing:
+            self._check_room(batch for at, batch in enumerate(batches) if originals is None or originals[at] is None)
         self.new_topics.update(new_topics)
         self.ids.keep(added)
         return originals
@@ -139,6 +150,13 @@ class Group:
             raise LimitExceeded(f"The log has {total} topics and max_topics is {self._max_topics}. "
                                 "Use fewer topics, or raise max_topics.", limit=self._max_topics)
         return {name: Topic(id, name) for id, name in enumerate(names, total + 1)}
+
+    def _check_room(self, batches):
+        """Raise HeldByConsumer if one of *batches* may not be added until a consumer has acknowledged more."""
+        for batch in batches:
+            limits = self._state.topics.limits_of(batch.topic)
+            if limits is not None and limits.refusing:
+                raise limits.refusal(self._state.guards)
 
     def _check_next(self, expected):
         if self._nexts is None:

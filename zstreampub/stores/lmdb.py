@@ -22,7 +22,7 @@ from .checkpoint import LmdbState, left_unclean
 from .directory import lock_directory, sync_directory
 from .environment import READ_THREADS, Environment
 from .journal import read_journal, read_records
-from .orders import Close, Removed, Trim
+from .orders import Close, Guarding, Removed, Trim
 from .producers import Producers
 from .writer import Writer
 
@@ -95,7 +95,8 @@ class LmdbStore(Store):
         self._deliver, self._died, self._removed = deliver, died, removed
 
     def guard(self, guards):
-        raise NotImplementedError
+        self._check_open()
+        self._writer.put(Guarding(tuple(guards)))
 
     def append(self, append):
         self._check_open()
@@ -249,7 +250,7 @@ class LmdbStore(Store):
                 "topics": len(state.topics), "producers": len(state.producers),
                 **self._in_thread(self._environment.info),
                 "commits": writer.commits, "appended_messages": writer.appended_messages,
-                "appended_bytes": writer.appended_bytes, "trimmed_messages": writer.trimmed_messages,
+                "appended_bytes": writer.appended_bytes, "trimmed_messages": writer.keeper.removed_messages,
                 "refused": writer.refused, "full": writer.full, "pending": self._pending,
                 "group_batches": writer.group_batches.summary(), "commit_us": writer.commit_us.summary()}
 

@@ -6,7 +6,6 @@ at once, as LmdbStore does it with its transactions.
 """
 
 import secrets
-from bisect import bisect_left
 from collections import deque
 
 import gevent
@@ -14,11 +13,13 @@ import gevent
 from ..errors import StoreClosed, StoreCorrupt, StoreFull
 from ..message import Batch
 from ..store import Measure, Store
+from .choosers import Below, Kept
 from .chunk import LOOK_BATCHES, ChunkBuilder
 from .group import Group
-from .keys import key_digest, newest_of_keys
+from .heap import Heap
+from .keys import key_digest
 from .producers import Producers
-from .retention import HISTORY_STEPS, Below, Excess, Kept, by_topic, gap_of, vague_gap_of
+from .retention import HISTORY_STEPS, by_topic, count_out, gap_of, joined, vague_gap_of
 from .state import LogState
 
 
@@ -30,15 +31,12 @@ class MemoryStore(Store):
         self._state = LogState(settings)
         self._state.epoch = self.epoch = secrets.token_hex(16)
         self._producers = Producers(settings.max_producers)
-        self._batches = {}      # first offset -> Batch
-        self._firsts = []       # sorted
-        self._by_topic = {}     # Topic -> deque of firsts
-        self._keys = {}         # digest of topic and key -> offset of the newest
+        self._heap = Heap()
         self._removed = deque(maxlen=HISTORY_STEPS)     # (trim mark, [(topic name, first, count)])
-        self._bytes = self._commits = self._appended = 0
+        self._commits = self._appended = 0
         self._journal = deque()         # (number, change)
         self._records = {}
-        self._guards = ()
+        self._guards_next = None
         self._pending = []
         self._deliver = self._removed_told = None
         self._closed = False
@@ -66,28 +64,28 @@ class MemoryStore(Store):
             return      # close() was quicker
         group = Group(appends, self._state, self._producers, self._settings)
         size = sum(batch.size for _, batch in group.placed)
-        if self._bytes + size > self._settings.max_store_bytes:
+        if self._heap.bytes + size > self._settings.max_store_bytes:
             others = group.fail_heavy(StoreFull(
-                f"The log in memory has {self._bytes} bytes and max_store_bytes is {self._settings.max_store_bytes}. "
-                "Trim it, set retention, or raise the limit."))
+                f"The log in memory has {self._heap.bytes} bytes and max_store_bytes is "
+                f"{self._settings.max_store_bytes}. Trim it, set retention, or raise the limit."))
             group = Group(others, self._state, self._producers, self._settings)
         self._file(group)
         group.apply()
         self._note(group)
         if self._deliver is not None:
             self._deliver(appends)
+        if self._guards_next is not None:
+            self._guard()
         if any(limits.urgent() for limits in self._state.topics.limits):
             self._retain()
+        else:
+            self._state.judge()
 
     def _file(self, group):
         self._commits += 1
         self._appended += group.messages
         for topic, batch in group.placed:
-            self._batches[batch.first] = batch
-            self._firsts.append(batch.first)
-            self._by_topic.setdefault(topic, deque()).append(batch.first)
-            self._bytes += batch.size
-            self._keys.update(newest_of_keys(batch, topic.id))
+            self._heap.add(topic, batch)
 
     def _note(self, group):
         self._journal.extend(enumerate(group.changes, self._state.journal_next - len(group.changes)))
@@ -99,57 +97,68 @@ class MemoryStore(Store):
         while self._journal and self._journal[0][0] < group.journal_from:
             self._journal.popleft()
 
-    # --- trimming ------------------------------------------------------------------
+    # --- removing ------------------------------------------------------------------
 
     def trim(self, wanted, next):
         self._check_open()
-        return self._remove(self._choose(Below(wanted, next)))
+        count = self._walk(Below(wanted, next))
+        self._state.judge()
+        return count
+
+    def guard(self, guards):
+        self._check_open()
+        self._guards_next = tuple(guards)
+        if not self._pending:
+            self._guard()
+
+    def _guard(self):
+        guards, self._guards_next = self._guards_next, None
+        self._state.guard(guards)
+        if any(limits.urgent() for limits in self._state.topics.limits):
+            self._retain()
 
     def _retain(self):
-        now_us = self._state.clock_us()
-        for limits in self._state.topics.limits:
-            if limits.due(now_us):
-                self._remove(self._choose(Excess(limits, now_us)))
+        topics, now_us = self._state.topics, self._state.clock_us()
+        for limits in topics.limits:
+            while (walk := limits.walk(self._state.guards, now_us)) is not None:
+                self._walk(walk())
+        self._state.judge()
 
-    def _choose(self, chooser):
-        removals = []
-        for first in self._firsts:
-            batch = self._batches[first]
+    def _walk(self, chooser):
+        """Remove what *chooser* wants gone; return how many messages that were."""
+        removals, cursor = [], self._state.end
+        for at in range(self._heap.at(chooser.start), len(self._heap.firsts)):
+            batch = self._heap[self._heap.firsts[at]]
             topic = self._state.topics.by_name[batch.topic]
-            if first >= chooser.stop:
+            if batch.first >= chooser.stop:
                 break
             if chooser.concerns(topic):
-                kept = Kept(topic, first, batch.count, batch.size, batch.time_us)
+                kept = Kept(topic, batch.first, batch.count, batch.size, batch.time_us)
                 goes = chooser.goes(kept)
                 if goes is None:
+                    cursor = batch.first
                     break
                 if goes:
                     removals.append(kept)
-        return removals
-
-    def _remove(self, removals):
-        if not removals:
-            return 0
-        state = self._state
-        state.mark += 1
-        for topic, ones in by_topic(removals).items():
-            for removal in ones:
-                self._forget(topic, removal)
-            topic.become(topic.without(ones, state.mark))
-        self._firsts = [first for first in self._firsts if first in self._batches]
-        state.first = self._firsts[0] if self._firsts else state.end
-        self._removed.append((state.mark, [(one.topic.name, one.first, one.count) for one in removals]))
-        if self._removed_told is not None:
-            self._removed_told([(one.topic.name, one.first, one.next) for one in removals])
+        if removals:
+            self._remove(removals, {topic: {one.first: [] for one in ones}
+                                    for topic, ones in by_topic(removals).items()})
+        chooser.walked(cursor, True)
         return sum(removal.count for removal in removals)
 
-    def _forget(self, topic, removal):
-        batch = self._batches.pop(removal.first)
-        self._by_topic[topic].popleft()
-        self._bytes -= batch.size
-        for digest in newest_of_keys(batch, topic.id):
-            if batch.first <= self._keys[digest] < batch.next:
-                del self._keys[digest]
+    def _remove(self, removals, changes, scattered=False):
+        """Remove *removals* by *changes*, as the heap takes them."""
+        state = self._state
+        state.mark += 1
+        self._heap.replace(changes)
+        for topic, ones in by_topic(removals).items():
+            topic.become(topic.without(ones, state.mark, scattered))
+        count_out(removals)
+        state.first = self._heap.firsts[0] if self._heap.firsts else state.end
+        ranges = joined(removals)
+        self._removed.append((state.mark, [(topic.name, first, count) for topic, first, count in ranges]))
+        if self._removed_told is not None:
+            self._removed_told([(topic.name, first, first + count) for topic, first, count in ranges])
 
     # --- reading -------------------------------------------------------------------
 
@@ -163,12 +172,12 @@ class MemoryStore(Store):
         self._check_open()
         state = self._state
         builder = ChunkBuilder(cursor, min(next, state.end), max_messages, max_bytes)
-        at = self._at(cursor)
-        for first in self._firsts[at:at + LOOK_BATCHES + 1]:
+        at = self._heap.at(cursor)
+        for first in self._heap.firsts[at:at + LOOK_BATCHES + 1]:
             if first >= min(next, state.end):
                 builder.finish()
                 break
-            batch = self._batches[first]
+            batch = self._heap[first]
             if not builder.look(first):
                 break
             if batch.topic in wanted:
@@ -185,48 +194,37 @@ class MemoryStore(Store):
             return vague_gap_of(self._state.topics.select(wanted).topics, trims, cursor)
         return gap_of((one for mark, removed in self._removed if mark > trims for one in removed), cursor, wanted)
 
-    def _at(self, offset):
-        """Return where in the list of firsts the batch of *offset* is, or the next one after it."""
-        at = bisect_left(self._firsts, offset)
-        if at and self._batches[self._firsts[at - 1]].next > offset:
-            at -= 1
-        return at
-
     def get(self, offset):
         self._check_open()
-        at = self._at(offset)
-        if at == len(self._firsts) or self._firsts[at] > offset:
-            return None
-        batch = self._batches[self._firsts[at]]
-        return batch.slice(offset - batch.first, offset - batch.first + 1)
+        return self._heap.get(offset)
 
     def last(self, topic, key=None):
         self._check_open()
         found = self._state.topics.by_name.get(topic)
         if found is None or not found.messages:
             return None
-        offset = found.next - 1 if key is None else self._keys.get(key_digest(found.id, key))
+        offset = (self._heap.newest_below(found, self._state.end) if key is None
+                  else self._heap.offset_of_key(key_digest(found.id, key)))
         return None if offset is None else self.get(offset)
 
     def newest(self, wanted, next):
         self._check_open()
         found = []
         for topic in self._state.topics.select(wanted).topics:
-            firsts = self._by_topic[topic]
-            at = bisect_left(firsts, next)
-            if at:
-                found.append(self.get(min(self._batches[firsts[at - 1]].next, next) - 1))
+            offset = self._heap.newest_below(topic, next)
+            if offset is not None:
+                found.append(self._heap.get(offset))
         return sorted(found, key=lambda batch: batch.first)
 
     def offset_at(self, time_us):
         self._check_open()
-        return next((first for first in self._firsts if self._batches[first].time_us >= time_us), self._state.end)
+        return next((first for first in self._heap.firsts if self._heap[first].time_us >= time_us), self._state.end)
 
     def offset_of_last(self, wanted, count):
         self._check_open()
         offset = self._state.end
-        for first in reversed(self._firsts):
-            batch = self._batches[first]
+        for first in reversed(self._heap.firsts):
+            batch = self._heap[first]
             if count <= 0:
                 break
             if batch.topic in wanted:
@@ -234,15 +232,12 @@ class MemoryStore(Store):
                 count -= batch.count
         return offset
 
-    def guard(self, guards):
-        self._guards = tuple(guards)
-
     def measure(self, wanted, first, next):
         self._check_open()
         messages = size = 0
         oldest_us = None
-        for at in self._firsts[self._at(first):]:
-            batch = self._batches[at]
+        for at in self._heap.firsts[self._heap.at(first):]:
+            batch = self._heap[at]
             if at >= next:
                 break
             if batch.topic in wanted:
@@ -269,22 +264,22 @@ class MemoryStore(Store):
 
     def stats(self):
         return {"kind": "memory", "epoch": self.epoch, "first": self._state.first, "next": self._state.end,
-                "topics": len(self._state.topics), "bytes": self._bytes, "commits": self._commits,
+                "topics": len(self._state.topics), "bytes": self._heap.bytes, "commits": self._commits,
                 "appended_messages": self._appended, "producers": len(self._producers),
                 "trimmed_messages": sum(topic.trimmed_messages for topic in self._state.topics.all)}
 
     def check(self):
         end = 0
-        for first in self._firsts:
-            batch = Batch.parse(self._batches[first].packed)
+        for first in self._heap.firsts:
+            batch = Batch.parse(self._heap[first].packed)
             batch.verify()
             if batch.first != first or first < end:
                 raise StoreCorrupt(f"The batch at offset {first} says that it is at {batch.first}.", offset=first)
             end = batch.next
-        for topic, firsts in self._by_topic.items():
-            batches = [self._batches[first] for first in firsts]
+        for topic in self._state.topics.all:
+            batches = self._heap.batches_of(topic)
             kept = (sum(batch.count for batch in batches), sum(batch.size for batch in batches))
-            if kept != (topic.messages, topic.bytes) or (batches and topic.first > firsts[0]):
+            if kept != (topic.messages, topic.bytes) or (batches and topic.first > batches[0].first):
                 raise StoreCorrupt(f"The counters of {topic.name} do not fit its batches.", topic=topic.name)
 
     def close(self):

@@ -1,6 +1,6 @@
 """Orders: what the writer thread is asked for besides appends, and what it tells besides them."""
 
-from .retention import Below
+from .choosers import Below
 
 
 class Trim:
@@ -9,8 +9,15 @@ class Trim:
     def __init__(self, wanted, next, done):
         self.chooser = Below(wanted, next)
         self.done = done
-        self.cursor = 0
         self.count = 0
+        self.error = None
+
+
+class Guarding:
+    """The order to hold back from now on what *guards* say."""
+
+    def __init__(self, guards):
+        self.guards = guards
         self.error = None
 
 

@@ -19,6 +19,7 @@ ids        u64 running number of the   the ids of some commits, see ids.py: u64 
 meta       ``format``                  u32 version
 \\          ``epoch``                   16 bytes
 \\          ``state``                   see :class:`Ends`
+\\          ``guarded``                 empty; there if there were guards, see keeper.py
 =========  ==========================  ==========================================================
 
 **Few and large records, because each call into LMDB lets go of the GIL** and, while the

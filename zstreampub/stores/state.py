@@ -8,6 +8,7 @@ everything below it already counted.
 import time
 from typing import NamedTuple
 
+from .guards import Guards
 from .ids import IdWindow
 from .retention import Limits
 
@@ -49,15 +50,19 @@ class Topic:
         if self.limits is not None:
             self.limits.messages += count
             self.limits.bytes += size
+            self.limits.added += count
 
-    def without(self, removals, mark):
-        """Return what this topic is after *removals* (its own, oldest first); change nothing."""
+    def without(self, removals, mark, scattered=False):
+        """Return what this topic is after *removals* (its own, oldest first); change nothing.
+
+        *scattered*: there may be others before and between them.
+        """
         count = sum(batch.count for batch in removals)
         size = sum(batch.size for batch in removals)
-        trimmed_next = removals[-1].next
+        first = self.first if scattered else removals[-1].next
         return Topic(self.id, self.name, self.messages - count, self.bytes - size,
-                     trimmed_next if count < self.messages else self.next, self.next,
-                     trimmed_next, self.trimmed_messages + count, mark, self.limits)
+                     first if count < self.messages else self.next, self.next,
+                     max(self.trimmed_next, removals[-1].next), self.trimmed_messages + count, mark, self.limits)
 
     def become(self, other):
         """Take over the counters of *other*, which :meth:`without` made of this topic."""
@@ -82,10 +87,11 @@ class Selection(NamedTuple):
 class Topics:
     """All topics of a log; they are never removed, so an id once given stays."""
 
-    def __init__(self, retention):
+    def __init__(self, retention, keep_factor=4.0, keep_over="gap"):
         self.by_name = {}
         self.all = []       # the topic with id n is all[n - 1]
-        self.limits = [Limits(rule) for rule in retention]
+        self.limits = [Limits(rule, keep_factor, keep_over) for rule in retention]
+        self.refusing = False       # whether one of the limits is
         self._selections = {}       # patterns -> Selection: readers with the same patterns share one
 
     def __len__(self):
@@ -93,12 +99,19 @@ class Topics:
 
     def add(self, topic):
         """File a topic whose id is the next one, under the first rule that governs it."""
-        topic.limits = next((limits for limits in self.limits if limits.governs(topic.name)), None)
+        topic.limits = self.limits_of(topic.name)
         if topic.limits is not None:
             topic.limits.messages += topic.messages
             topic.limits.bytes += topic.bytes
         self.all.append(topic)
         self.by_name[topic.name] = topic
+
+    def limits_of(self, name):
+        """Return the first rule that governs the topic *name*, which need not be there yet, or None."""
+        known = self.by_name.get(name)
+        if known is not None:
+            return known.limits
+        return next((limits for limits in self.limits if limits.governs(name)), None)
 
     def select(self, wanted):
         """Return the :class:`Selection` of *wanted*, its topics in the order in which they came up.
@@ -140,7 +153,8 @@ class LogState:
     """
 
     def __init__(self, settings):
-        self.topics = Topics(settings.retention)
+        self.topics = Topics(settings.retention, settings.keep_factor, settings.keep_over)
+        self.guards = Guards()
         self.epoch = ""
         self.first = 0
         self.end = 0
@@ -148,6 +162,19 @@ class LogState:
         self.time_us = 0
         self.journal_next = 0
         self.ids = IdWindow(settings)
+
+    def guard(self, guards):
+        """Take *guards* in the place of all earlier ones."""
+        for low, high in self.guards.replace(guards):
+            for limits in self.topics.limits:
+                limits.freed(low, high)
+
+    def judge(self):
+        """Decide to which rules' topics appends are refused."""
+        topics, now_us = self.topics, self.clock_us()
+        for limits in topics.limits:
+            limits.judge(now_us)
+        topics.refusing = any(limits.refusing for limits in topics.limits)
 
     def clock_us(self):
         """Return the time now, microseconds since the epoch; it never steps back behind the newest batch."""

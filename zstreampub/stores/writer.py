@@ -2,7 +2,7 @@
 
 It takes everything that is pending, decides it (group.py), writes it in one transaction with
 one fsync, and tells the hub; while a commit is at the disk the next group gathers. Between
-commits it removes what retention or a trim wants gone, a step at a time.
+commits it removes (keeper.py).
 
 A native thread also in a monkey-patched process, so nothing here may use what gevent
 patches: no locks, no sleep, no logging. What the hub must do is handed to ``tell``.
@@ -19,10 +19,9 @@ from . import producers as dedup
 from .checkpoint import pack_sequences
 from .group import MAX_BATCHES, MAX_BYTES, MAX_MESSAGES, Group, refuse
 from .journal import write_records
-from .orders import Removed, Trim
+from .keeper import Keeper
+from .orders import Close, Guarding
 from .records import CLOSED, NUMBER, OFFSET, PAGE_TOPICS, Run, Segment, Tail
-from .removal import STEP_BATCHES, remove_step
-from .retention import Excess
 
 RUN_BYTES = 128 << 10
 RUN_BATCHES = 4096
@@ -49,19 +48,18 @@ class Writer:
         self._settings = settings
         self._tell = tell
         self._queue = _SimpleQueue()
-        self._trims = []
+        self.keeper = Keeper(environment, state, settings, tell)
         self._close = None
-        self._retained_at = self._checked_at = time.monotonic()
-        self._rest_until = 0.0
+        self._checked_at = time.monotonic()
         self.error = None
-        self.commits = self.appended_messages = self.appended_bytes = self.trimmed_messages = 0
+        self.commits = self.appended_messages = self.appended_bytes = 0
         self.full = self.refused = 0
         self.group_batches = Histogram()
         self.commit_us = Histogram()
         _start_thread(self._run, ())
 
     def put(self, order):
-        """Queue an Append, Trim or Close; never wait."""
+        """Queue an Append, Trim, Guarding or Close; never wait."""
         self._queue.put(order)
         if self.error is not None:
             self._refuse_pending()
@@ -70,7 +68,7 @@ class Writer:
 
     def _run(self):
         try:
-            while self._close is None or self._trims:
+            while self._close is None or self.keeper.trims:
                 self._turn()
             self._finish()
         except BaseException as error:
@@ -80,9 +78,7 @@ class Writer:
         appends = self._take()
         if appends:
             self._commit(appends)
-        if self._trims:
-            self._trim_step()
-        self._retain(len(appends))
+        self.keeper.turn(len(appends))
         if time.monotonic() - self._checked_at > READER_CHECK_S:
             self._environment.reader_check()
             self._checked_at = time.monotonic()
@@ -102,17 +98,16 @@ class Writer:
                     messages += batch.count
                 if size >= MAX_BYTES or messages >= MAX_MESSAGES or batches >= MAX_BATCHES:
                     break
-            elif isinstance(order, Trim):
-                order.cursor = self._state.first
-                self._trims.append(order)
-            else:
+            elif isinstance(order, Close):
                 self._close = order
+                break
+            elif self.keeper.order(order):
                 break
             order = self._next()
         return appends
 
     def _first(self):
-        if self._trims or self._pressed():
+        if self.keeper.busy():
             return self._next()
         try:
             return self._queue.get(timeout=self._settings.retention_interval_s if self._state.topics.limits
@@ -208,53 +203,6 @@ class Writer:
         group.apply()
         state.changed_pages.update({(topic.id - 1) // PAGE_TOPICS for topic, _ in group.placed})
 
-    # --- removing --------------------------------------------------------------------
-
-    def _pressed(self):
-        """Tell whether retention should not wait for its interval."""
-        return time.monotonic() >= self._rest_until and any(limits.urgent() for limits in self._state.topics.limits)
-
-    def _retain(self, appended):
-        """Remove one step of what a rule wants gone, if it is time to look."""
-        limits_due = self._state.topics.limits
-        now, interval_s = time.monotonic(), self._settings.retention_interval_s
-        if not limits_due or not (self._pressed() or now - self._retained_at >= interval_s):
-            return
-        now_us = self._state.clock_us()
-        limits = next((limits for limits in limits_due if limits.due(now_us)), None)
-        if limits is None:
-            self._retained_at = now
-            return
-        # More goes than came in, or it would never catch up.
-        most = max(STEP_BATCHES, 2 * appended)
-        try:
-            step = remove_step(self._environment, self._state, limits.cursor, lambda: Excess(limits, now_us), most)
-        except StoreFull:
-            limits.oldest_us = 0
-            self._retained_at, self._rest_until = now, now + interval_s
-        else:
-            limits.cursor = step.cursor
-            self._removed(step)
-
-    def _trim_step(self):
-        trim = self._trims[0]
-        try:
-            step = remove_step(self._environment, self._state, trim.cursor, lambda: trim.chooser)
-        except StoreFull as error:
-            trim.error = error
-        else:
-            trim.count += step.messages
-            trim.cursor = step.cursor
-            self._removed(step)
-            if not step.ended:
-                return
-        self._tell(self._trims.pop(0))
-
-    def _removed(self, step):
-        self.trimmed_messages += step.messages
-        if step.removals:
-            self._tell(Removed(step.removals))
-
     # --- ending ------------------------------------------------------------------------
 
     def _finish(self):
@@ -274,9 +222,10 @@ class Writer:
 
     def _die(self, error):
         self.error = _dying(error)
-        for order in (*self._trims, *filter(None, (self._close,))):
-            order.error = self.error
-            self._tell(order)
+        self.keeper.fail(self.error)
+        if self._close is not None:
+            self._close.error = self.error
+            self._tell(self._close)
         self._refuse_pending()
         self._tell(self.error)
 
@@ -286,7 +235,7 @@ class Writer:
             if isinstance(order, Append):
                 _refuse([order], self.error)
                 self._tell([order])
-            else:
+            elif not isinstance(order, Guarding):
                 order.error = self.error
                 self._tell(order)
             order = self._next()

@@ -1,0 +1,128 @@
+"""Keeper: what the writer thread removes between its commits, a step at a time: for trims and retention.
+
+Steps are small, for the appends behind them wait. Runs in the writer thread only (see writer.py).
+"""
+
+import time
+
+from ..errors import StoreFull
+from .orders import Removed, Trim
+from .removal import STEP_BATCHES, remove_step
+
+
+class Keeper:
+    """Everything that removes; ``trims`` are the orders that are not done yet.
+
+    After a restart retention waits until it is told the guards, if there were any before: else it
+    would remove what is only not yet held again.
+    """
+
+    def __init__(self, environment, state, settings, tell):
+        self._environment = environment
+        self._state = state
+        self._settings = settings
+        self._tell = tell
+        self.trims = []
+        self.removed_messages = 0
+        self._waits = state.guarded
+        self._looked_at = time.monotonic()
+        self._rest_until = 0.0
+
+    # --- what the writer asks ----------------------------------------------------------
+
+    def order(self, order):
+        """Take a Trim or Guarding; tell whether no append that comes after it should be taken now."""
+        if isinstance(order, Trim):
+            order.chooser.start = self._state.first
+            self.trims.append(order)
+            return False
+        self._guard(order.guards)
+        return self._state.topics.refusing      # there may be room soon
+
+    def busy(self):
+        """Tell whether there is something to do at once."""
+        return bool(self.trims) or self._pressed()
+
+    def turn(self, appended):
+        """Do one step of whatever is to be done, after a commit of *appended* appends."""
+        if self.trims:
+            self._trim_step(self.trims[0])
+        if self._state.topics.limits and not self._waits:
+            self._retain(appended)
+            if self._settings.keep_over == "refuse":
+                self._state.judge()
+
+    def fail(self, error):
+        """The thread ends: tell everybody who waits."""
+        for trim in self.trims:
+            trim.error = error
+            self._tell(trim)
+
+    # --- what is held --------------------------------------------------------------------
+
+    def _guard(self, guards):
+        state = self._state
+        state.guard(guards)
+        if bool(guards) != state.guarded:
+            self._note_guarded(bool(guards))
+        self._waits = False
+
+    def _note_guarded(self, guarded):
+        def write(txn, db):
+            if guarded:
+                txn.put(b"guarded", b"", db=db.meta)
+            else:
+                txn.delete(b"guarded", db=db.meta)
+        try:
+            self._environment.write(write, removing=True)
+            self._state.guarded = guarded
+        except StoreFull:
+            pass        # the next one notes it
+
+    # --- removing ------------------------------------------------------------------------
+
+    def _trim_step(self, trim):
+        try:
+            step = remove_step(self._environment, self._state, lambda: trim.chooser)
+        except StoreFull as error:
+            trim.error = error
+        else:
+            trim.count += step.messages
+            self._removed(step)
+            if not step.ended:
+                return
+        self._tell(self.trims.pop(0))
+
+    def _pressed(self):
+        """Tell whether retention should not wait for its interval."""
+        return (not self._waits and time.monotonic() >= self._rest_until
+                and any(limits.urgent() for limits in self._state.topics.limits))
+
+    def _retain(self, appended):
+        """Remove one step of what a rule wants gone, if it is time to look."""
+        now, interval_s = time.monotonic(), self._settings.retention_interval_s
+        if not (self._pressed() or now - self._looked_at >= interval_s):
+            return
+        now_us = self._state.clock_us()
+        limits, walk = self._next_walk(now_us)
+        if walk is None:
+            self._looked_at = now
+            return
+        try:
+            # More goes than came in, or it would never catch up.
+            self._removed(remove_step(self._environment, self._state, walk, max(STEP_BATCHES, 2 * appended)))
+        except StoreFull:
+            limits.oldest_us = 0
+            self._looked_at, self._rest_until = now, now + interval_s
+
+    def _next_walk(self, now_us):
+        for limits in self._state.topics.limits:
+            walk = limits.walk(self._state.guards, now_us)
+            if walk is not None:
+                return limits, walk
+        return None, None
+
+    def _removed(self, step):
+        self.removed_messages += step.messages
+        if step.removals:
+            self._tell(Removed(step.removals))
