@@ -11,7 +11,8 @@ from uuid import uuid4
 from gevent.event import AsyncResult, Event
 
 from .bridge import ThreadBridge, thread_id
-from .checks import within
+from .checks import check_options, within
+from .consumers import Consumers
 from .errors import (
     BatchTooLarge,
     EpochMismatch,
@@ -32,6 +33,16 @@ from .fanout import FanOut
 from .message import Batch
 from .payload import check_message_size
 from .policy import BUILT_IN, find_policy
+from .publishing import (
+    PLAIN,
+    TERMS,
+    Order,
+    check_may_publish,
+    parse_terms,
+    publish_many_result,
+    publish_result,
+)
+from .schedule import Schedule
 from .settings import Settings
 from .start import Starts
 from .store import Append
@@ -52,8 +63,10 @@ class Broker:
         self.settings = settings or Settings()
         self.epoch = store.epoch
         self._fan_out = FanOut(store.bounds()[1], self._answer, self._turned, self._fail_by_bug)
+        self.schedule = Schedule(store, self.append, self.settings.max_scheduled, self._fail_by_bug)
         self.policies = {**BUILT_IN, **{policy.name: policy for policy in policies}}
         self.subscriptions = {}
+        self._readers = {}                  # of the consumers, by name
         self.pending_bytes = 0
         self.failed = None                  # why the store died, if it did
         self.on_failed = _ignore
@@ -61,10 +74,13 @@ class Broker:
         self.refused = 0
         self._thread = thread_id()
         self._draining = False
-        self._starts = Starts(store, lambda: self.next)
+        self.starts = Starts(store, lambda: self.next)
         self._idle = Event()
         self._idle.set()
-        store.follow(self._deliver, self._fail)
+        self.consumers = Consumers(self)
+        store.follow(self._deliver, self._fail, self.consumers.removed)
+        self.schedule.load()
+        self.consumers.load()
 
     @classmethod
     def open(cls, url="lmdb:zstreampub-data", settings=None, policies=()):
@@ -80,22 +96,50 @@ class Broker:
 
     # --- publishing ------------------------------------------------------------------------
 
-    def publish(self, topic, payload, *, headers=None, key=None, id=None, timeout_s=None):
+    def publish(self, topic, payload, *, headers=None, key=None, id=None, timeout_s=None, **terms):
         """Store one message and return its offset; it is on disk then.
 
-        Raises InvalidTopic, InvalidPayload, MessageTooLarge, LimitExceeded, StoreFull,
-        RequestTimeout (after *timeout_s*; the message may be stored all the same).
+        *terms* are those of :data:`~zstreampub.publishing.TERMS`: ``unique``, ``expected_next``, ``ttl_s``, ``delay_s``
+        or ``at`` (then it returns an id for ``schedule.cancel``), ``wait``, ``wait_count``, ``wait_for``,
+        ``wait_timeout_s`` (then it returns a map, see receipts.py). docs/protocol.rst says what each does.
+
+        Raises InvalidTopic, InvalidPayload, InvalidOption, MessageTooLarge, LimitExceeded, NextMismatch, DuplicateId,
+        StoreFull, RequestTimeout (after *timeout_s*; the message may be stored all the same).
         """
         columns = [None if value is None else [value] for value in (key, id, headers)]
-        return self.append_and_wait(Append([self.pack(topic, [payload], *columns)]), timeout_s)[0]
+        terms = parse_terms(check_options(terms, TERMS), id is not None)
+        return self.submit_and_wait(self.order(publish_result, topic, [payload], *columns, terms), timeout_s)
 
-    def publish_many(self, topic, payloads, *, headers=None, keys=None, ids=None, timeout_s=None):
-        """Store all of *payloads* or none; return ``(first, next)``. Raises like :meth:`publish`."""
-        batch = self.pack(topic, payloads, keys, ids, headers)
-        first = self.append_and_wait(Append([batch]), timeout_s)[0]
-        return first, first + batch.count
+    def publish_many(self, topic, payloads, *, headers=None, keys=None, ids=None, timeout_s=None, **terms):
+        """Store all of *payloads* or none; return ``(first, next)``. Like :meth:`publish` in all else."""
+        terms = parse_terms(check_options(terms, TERMS), ids is not None)
+        order = self.order(publish_many_result, topic, payloads, keys, ids, headers, terms)
+        return self.submit_and_wait(order, timeout_s)
 
-    def pack(self, topic, payloads, keys=None, ids=None, headers=None):
+    def order(self, form, topic, payloads, keys=None, ids=None, headers=None, terms=PLAIN):
+        """Return the Order for *payloads* on *terms*; *form* makes of the finished append what it answers."""
+        batch = self.pack(topic, payloads, keys, ids, headers, terms.expires_us)
+        check_may_publish(topic)
+        if terms.unique:
+            batch = batch.with_content_ids()
+        expected = None if terms.expected_next is None else {topic: terms.expected_next}
+        return Order(Append([batch], expected_next=expected), form, terms)
+
+    def submit(self, order, reply):
+        """Queue *order*; ``reply(append)`` is called on the hub when it can be answered. Never waits."""
+        if order.due_us is not None:
+            self.schedule.take(order, reply)
+        else:
+            order.append.reply = reply
+            self.append(order.append)
+
+    def submit_and_wait(self, order, timeout_s=None):
+        """Do :meth:`submit`, wait, and return what *order* answers, or raise its error."""
+        answer = AsyncResult()
+        self.submit(order, answer.set)
+        return order.result(_waited_for(answer, timeout_s))
+
+    def pack(self, topic, payloads, keys=None, ids=None, headers=None, expires_us=None):
         """Return *payloads* as a batch that keeps this broker's limits. *headers*: a map for all, or a list."""
         limits = self.settings
         if not isinstance(payloads, (list, tuple)):
@@ -105,7 +149,8 @@ class Broker:
                                 limit=limits.max_batch_messages)
         if isinstance(headers, dict):
             headers = [headers] * len(payloads)
-        batch = Batch.of(topic, payloads, keys, ids, headers)
+        expires = None if expires_us is None else [expires_us] * len(payloads)
+        batch = Batch.of(topic, payloads, keys, ids, headers, expires)
         if batch.size > limits.max_message_bytes:       # else no single payload can be over it
             check_message_size(max(map(len, batch.raw_payloads)), limits.max_message_bytes)
         return batch
@@ -115,27 +160,32 @@ class Broker:
         answer = AsyncResult()
         append.reply = answer.set
         self.append(append)
-        answer.wait(timeout_s)      # get() would raise a Timeout that looks like one of the caller's own
-        if not answer.ready():
-            raise RequestTimeout(f"No answer from the store within {timeout_s} s. The message may or may not be "
-                                 "stored; publish it again with the same producer and sequence.")
-        if append.error is not None:
-            raise append.error
-        return append.firsts
+        return _waited_for(answer, timeout_s).firsts
 
     def append(self, append):
         """Queue *append*; its ``reply(append)`` is called on the hub when it is done. Never waits."""
-        self._check_thread()
+        self.check_thread()
         if self.failed is not None:
             raise type(self.failed)(str(self.failed), **self.failed.facts)
         if self._draining:
             raise ServerDraining("The server is shutting down and takes no more messages. Try again on the next one.")
         self._check_limits(append)
+        self._append(append)
+
+    def append_own(self, append):
+        """Queue *append*, which the server itself has made: also while it drains, and whatever is pending."""
+        if self.failed is not None and not isinstance(self.failed, StoreClosed):
+            raise type(self.failed)(str(self.failed), **self.failed.facts)
+        self._append(append)
+
+    def _append(self, append):
         self.store.append(append)       # first, as it may refuse
         self.pending_bytes += append.size
-        self._idle.clear()
+        if append.size:
+            self._idle.clear()
 
-    def _check_thread(self):
+    def check_thread(self):
+        """Raise RuntimeError in any thread but the one that opened it."""
         if thread_id() != self._thread:
             raise RuntimeError("This broker belongs to the thread that opened it. "
                                "Take broker.for_threads() there, and use that here.")
@@ -164,7 +214,7 @@ class Broker:
         self._fan_out.deliver(appends)
 
     def _turned(self, done):
-        self._starts.trims_of_delivered()
+        self.starts.trims_of_delivered()
         if done and not self.pending_bytes:
             self._idle.set()
 
@@ -188,17 +238,26 @@ class Broker:
 
     # --- subscribing ---------------------------------------------------------------------------
 
-    def subscribe(self, patterns=">", *, start="new", until=None, epoch=None, policy=None, max_messages=None,
-                  max_bytes=None, block_timeout_s=None, name=None):
-        """Return a :class:`Subscription` to *patterns* (text or a list of texts).
+    def subscribe(self, patterns=None, *, start="new", until=None, epoch=None, policy=None, max_messages=None,
+                  max_bytes=None, block_timeout_s=None, name=None, consumer=None, **joining):
+        """Return a :class:`Subscription` to *patterns* (text or a list of texts; None: all topics).
+
+        With *consumer*, a name, it is a Member of that durable consumer, see :meth:`Consumers.join`, which says what
+        else may be given; *patterns* None then means those that it has.
 
         *start*: ``"new"``, ``"earliest"``, an offset, ``{"time": seconds}``, ``{"last": n}`` or
         ``"last"``; *until*: an offset or ``"end"``. Raises InvalidTopic, InvalidOption,
         OffsetOutOfRange, EpochMismatch, LimitExceeded.
         """
-        self._check_thread()
-        self._check_admission()
-        wanted = self._check_patterns(patterns)
+        self.check_thread()
+        self.check_admission()
+        if consumer is not None:
+            _refuse(until=until, epoch=epoch, policy=policy, max_messages=max_messages, block_timeout_s=block_timeout_s)
+            return self.consumers.join(consumer, patterns, start=start, max_bytes=max_bytes, subscription_name=name,
+                                       **joining)
+        if joining:
+            raise InvalidOption(f"{next(iter(joining))} is for members of a consumer; name it, too.")
+        wanted = self.check_patterns(patterns)
         limits = self.settings
         bounds = dict(
             max_messages=within("max_messages", max_messages, limits.queue_messages, 1, limits.max_queue_messages),
@@ -209,10 +268,10 @@ class Broker:
         if epoch is not None and epoch != self.epoch:
             raise EpochMismatch(f"This log is {self.epoch}, not {epoch!r}: it was made anew or restored. "
                                 "Its offsets mean other messages; start from 'earliest' or 'new'.", epoch=self.epoch)
-        where = self._starts.find(start, wanted, until)
-        until = self._starts.find_until(until)
+        where = self.starts.find(start, wanted, until)
+        until = self.starts.find_until(until)
         subscription = Subscription(self, uuid4().hex, wanted, policy, until=until, name=name, **bounds, **where)
-        self._check_admission()     # finding the start may have taken a while
+        self.check_admission()     # finding the start may have taken a while
         return self._add(subscription)
 
     def unsubscribe(self, id):
@@ -227,8 +286,15 @@ class Broker:
 
     def remove(self, subscription):
         """Forget *subscription* (it calls this as it ends)."""
-        if self.subscriptions.pop(subscription.id, None) is not None:
+        found = self.subscriptions.pop(subscription.id, None) or self._readers.pop(subscription.id, None)
+        if found is not None:
             self._fan_out.remove(subscription)
+
+    def add_reader(self, reader):
+        """Feed *reader*, the subscription of a consumer, which is nobody's own."""
+        self._readers[reader.id] = reader
+        self._fan_out.add(reader)
+        reader.begin()
 
     def _add(self, subscription):
         self.subscriptions[subscription.id] = subscription
@@ -236,7 +302,8 @@ class Broker:
         subscription.begin()
         return subscription
 
-    def _check_patterns(self, patterns):
+    def check_patterns(self, patterns):
+        """Return *patterns* (text or a list of texts) as a PatternSet, within the limits."""
         if patterns is None:
             patterns = ">"
         if isinstance(patterns, str):
@@ -248,7 +315,8 @@ class Broker:
             raise LimitExceeded(f"A subscription has 1 to {most} patterns, not {len(patterns)}.", limit=most)
         return PatternSet(patterns)
 
-    def _check_admission(self):
+    def check_admission(self):
+        """Raise ServerDraining or LimitExceeded if there can be no more subscriptions now."""
         if self._draining:
             raise ServerDraining("The server is shutting down; subscribe to the next one.", resume=self.next)
         most = self.settings.max_subscriptions
@@ -271,7 +339,7 @@ class Broker:
 
     def topics(self, patterns=">"):
         """Return ``[{"topic", "messages", "bytes", "next"}, ...]`` of what is kept."""
-        return [topic for topic in self.store.topics(self._check_patterns(patterns)) if topic["messages"]]
+        return [topic for topic in self.store.topics(self.check_patterns(patterns)) if topic["messages"]]
 
     def describe_subscriptions(self):
         """Return one map for each subscription, for people and dashboards."""
@@ -284,12 +352,13 @@ class Broker:
             "epoch": self.epoch, "first": first, "next": self.next,
             "published": self._fan_out.published, "refused": self.refused, "offered": self._fan_out.offered,
             "pending_bytes": self.pending_bytes, "subscriptions": len(self.subscriptions),
-            "deliver_us": self._fan_out.turn_us.summary(), "store": self.store.stats(), "server": self.server_stats(),
+            "deliver_us": self._fan_out.turn_us.summary(), "scheduled": self.schedule.stats(),
+            "store": self.store.stats(), "server": self.server_stats(),
         }
 
     def for_threads(self):
         """Return a :class:`~zstreampub.bridge.ThreadBridge`, with which native threads use this broker."""
-        self._check_thread()
+        self.check_thread()
         return ThreadBridge(self)
 
     # --- ending ----------------------------------------------------------------------------------
@@ -305,7 +374,9 @@ class Broker:
     def drain(self, timeout_s=None):
         """Take no more messages, wait for the pending ones, end all subscriptions with ServerDraining."""
         self._draining = True
+        self.schedule.stop()
         self._idle.wait(timeout_s)
+        self.consumers.drain()
         for subscription in tuple(self.subscriptions.values()):
             subscription.end(ServerDraining("The server is shutting down. Nothing is lost: subscribe to the next one "
                                             "from where this one stopped."))
@@ -314,6 +385,7 @@ class Broker:
         """Drain, then close the store. Calling it again does nothing."""
         if self.failed is None or not isinstance(self.failed, StoreClosed):
             self.drain(self.settings.drain_timeout_s)
+            self.consumers.close()
             self.failed = StoreClosed("The broker is closed.")
             self.store.close()
 
@@ -322,6 +394,24 @@ class Broker:
 
     def __exit__(self, *_):
         self.close()
+
+
+def _waited_for(answer, timeout_s):
+    """Return the append that comes as *answer*, or raise its error."""
+    answer.wait(timeout_s)      # get() would raise a Timeout that looks like one of the caller's own
+    if not answer.ready():
+        raise RequestTimeout(f"No answer from the store within {timeout_s} s. The message may or may not be "
+                             "stored; publish it again with the same producer and sequence.")
+    append = answer.value
+    if append.error is not None:
+        raise append.error
+    return append
+
+
+def _refuse(**options):
+    for name, value in options.items():
+        if value is not None:
+            raise InvalidOption(f"{name} is for subscriptions; a member of a consumer has none.", option=name)
 
 
 def _only(batch):

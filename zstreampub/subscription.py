@@ -185,6 +185,11 @@ class Subscription:
         return max(self.cursor, min(self._broker.next, self.until)) if self.live else self.cursor
 
     @property
+    def trims(self):
+        """The trim mark up to which it has told of what it missed."""
+        return self._trims
+
+    @property
     def is_bounded(self):
         """Whether it ends at an offset."""
         return self.until < _ENDLESS

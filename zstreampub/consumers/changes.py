@@ -1,0 +1,199 @@
+"""Operations on consumers, and Flush: those that become true together, or not at all.
+
+An operation has happened in memory when it is made; ``packed`` is how it is written down, ``done`` is called
+when it is on disk, ``failed`` when it is not and never will be: then it takes back what it did, as far as
+nothing else has happened to the same messages since.
+"""
+
+from . import journal
+from .lease import IN_FLIGHT, PARKED, WAITING
+
+_AGAIN_S = 1.0      # what could not be written is tried again after this long
+
+
+class Settled:
+    """Messages were acknowledged: *lease* settles them, instead of ``lease.back``."""
+
+    def __init__(self, consumer, lease):
+        self.consumer = consumer
+        self.state = consumer.state
+        self.lease = lease
+
+    def packed(self, clock):
+        return journal.settled(self.lease.runs)
+
+    def done(self):
+        lease, state = self.lease, self.state
+        runs = lease.runs
+        state.remove(lease, runs)
+        state.remember(runs, lease.token)
+        self.consumer.settled(runs)
+        self.consumer.home.acked(self.consumer, runs)
+
+    def failed(self, now):
+        lease, state = self.lease, self.state
+        state.acked -= lease.left
+        _put_back(self, lease.back, lease.runs, now)
+
+
+class HandedOut:
+    """Messages were handed out to a member, under *lease*; *items* are what it is to be given."""
+
+    def __init__(self, consumer, lease):
+        self.consumer = consumer
+        self.state = consumer.state
+        self.lease = lease
+        self.member = lease.member
+        self.token, self.delivery, self.due = lease.token, lease.delivery, lease.due
+        self.items = []
+
+    def packed(self, clock):
+        return journal.leased(self.lease, self.lease.runs, clock)
+
+    def done(self):
+        self.member.give(self.items)
+
+    def failed(self, now):
+        """Nobody has seen it: it waits as before, and that is written with the next change."""
+        lease, state = self.lease, self.state
+        self.member.not_given(self.items)
+        if not lease.left or state is not self.consumer.state:
+            return
+        if lease.kind == IN_FLIGHT:
+            state.turn(lease, WAITING, now + _AGAIN_S)
+            lease.delivery -= 1
+            self.consumer.arm(lease)
+        self.consumer.unsaved.append(lease)
+
+
+class Moved:
+    """Messages went from the leases of *parts*, pairs of a lease and runs, to *lease*."""
+
+    def __init__(self, consumer, lease, parts):
+        self.consumer = consumer
+        self.state = consumer.state
+        self.lease = lease
+        self._parts = parts
+
+    def packed(self, clock):
+        return journal.leased(self.lease, self.lease.runs, clock)
+
+    def done(self):
+        pass
+
+    def failed(self, now):
+        for back, runs in self._parts:
+            _put_back(self, back, runs, now)
+
+
+class Added:
+    """Messages became pending under *lease* without being handed out; or what was not written is written again."""
+
+    def __init__(self, consumer, lease, runs=None):
+        self.consumer = consumer
+        self.state = consumer.state
+        self.lease = lease
+        self._runs = lease.runs if runs is None else runs
+
+    def packed(self, clock):
+        return journal.leased(self.lease, self._runs, clock)
+
+    def done(self):
+        pass
+
+    def failed(self, now):
+        if self.lease.left and self.state is self.consumer.state:
+            self.consumer.unsaved.append(self.lease)
+
+
+class Gone:
+    """Messages that are not there any more left the pending set (retention, expiry); nobody waits for it."""
+
+    def __init__(self, consumer, lease):
+        self.consumer = consumer
+        self.state = consumer.state
+        self.lease = lease
+
+    def packed(self, clock):
+        return journal.settled(self.lease.runs)
+
+    def done(self):
+        self.state.remove(self.lease, self.lease.runs)
+        self.consumer.settled(self.lease.runs)
+
+    def failed(self, now):
+        self.consumer.ops.append(self)      # with the next change
+
+
+class Flush:
+    """What one append carries: ``ops``, where the cursors go, and who waits for the outcome."""
+
+    __slots__ = ("ops", "moves", "replies", "records", "error")
+
+    def __init__(self):
+        self.ops = []
+        self.moves = []         # (consumer, state, cursor from, cursor to)
+        self.replies = []       # (reply, count, error)
+        self.records = {}
+        self.error = None
+
+    def __bool__(self):
+        return bool(self.ops or self.moves or self.records)
+
+    def take(self, consumer, clock):
+        """Take the operations of *consumer*; return how they are written down."""
+        state, ops = consumer.state, consumer.ops
+        consumer.ops = []
+        consumer.flushes += 1
+        self.ops += ops
+        self.moves.append((consumer, state, state.sent, state.cursor))
+        packed = [state.id, state.sent, state.cursor, state.acked, state.redelivered,
+                  *[op.packed(clock) for op in ops]]
+        state.sent = state.cursor
+        return packed
+
+    def done(self, report):
+        """It is on disk."""
+        for _, state, cursor_from, cursor_to in self.moves:
+            if cursor_from <= state.saved < cursor_to:
+                state.saved = cursor_to
+        for op in self.ops:
+            _guarded(report, op.done)
+        for consumer, *_ in self.moves:
+            consumer.flushed()
+
+    def failed(self, error, now, report):
+        """It is not, and never will be."""
+        self.error = error
+        for _, state, cursor_from, _ in self.moves:
+            state.sent = min(state.sent, cursor_from)
+        for op in reversed(self.ops):
+            _guarded(report, op.failed, now)
+        for consumer, *_ in self.moves:
+            consumer.flushed()
+
+    def answer(self, report):
+        """Tell whoever waits."""
+        for reply, count, error in self.replies:
+            _guarded(report, reply, 0 if self.error else count, self.error or error)
+
+
+
+def _put_back(op, back, runs, now):
+    """Put *runs* back under the lease *back*, whose time or member may be gone meanwhile."""
+    consumer, state = op.consumer, op.state
+    state.put_back(op.lease, back, runs)
+    if state is not consumer.state or not back.left:
+        return
+    if back.kind == IN_FLIGHT and back.member is not None and back.member.ended:
+        consumer.lapse(back, now)
+    elif not back.ready and back.kind != PARKED:
+        consumer.arm(back)
+    consumer.unsaved.append(back)       # it may not be on disk either
+
+
+def _guarded(report, call, *arguments):
+    try:
+        call(*arguments)
+    except Exception as error:      # one consumer's trouble, or one caller's, is not the others'
+        report(error)

@@ -1,0 +1,205 @@
+"""Dead letters: messages that a consumer gives up, kept as messages of the topic ``$dead.<consumer>``.
+
+A dead letter is appended in the transaction that settles its original, so there is one of them at any time.
+"""
+
+import logging
+
+import gevent
+
+from ..errors import ConsumerDeleted, StoreClosed, StoreFull
+from ..message import Batch
+from ..store import Append
+from ..topics import PatternSet
+from . import journal
+from .lease import DYING, pairs, runs_of
+from .options import DEAD_TOPIC
+from .reading import exactly, read_offsets
+
+logger = logging.getLogger(__name__)
+
+REASON, ERROR, DELIVERIES = "dead-reason", "dead-error", "dead-deliveries"
+TOPIC, OFFSET, TIME = "dead-topic", "dead-offset", "dead-time"
+HEADERS = frozenset((REASON, ERROR, DELIVERIES, TOPIC, OFFSET, TIME))
+
+_AT_ONCE = 500          # messages of one append
+_AT_ONCE_BYTES = 1 << 20
+_AGAIN_S = 1.0
+
+
+class DeadLetters:
+    """Which messages of the topic are settled: all below ``first``, and those in ``done``. ``count``: not settled."""
+
+    def __init__(self, consumer):
+        self.topic = DEAD_TOPIC + consumer
+        self.wanted = PatternSet([self.topic])
+        self.first = 0
+        self.done = set()
+        self.count = None       # until it was counted in the log
+
+    def settle(self, runs):
+        """Note that *runs* are settled."""
+        for first, next in pairs(runs):
+            if first <= self.first:
+                self.first = max(self.first, next)
+            else:
+                self.done.update(range(first, next))
+        self.done = {offset for offset in self.done if offset >= self.first}
+
+    def measure(self, store):
+        """Count them in the log; may wait."""
+        next = store.bounds()[1]
+        gone = sum(offset < next for offset in self.done)
+        self.count = max(0, store.measure(self.wanted, self.first, next).messages - gone)
+        return self.count
+
+    def read(self, store, first=None, most=_AT_ONCE, most_bytes=_AT_ONCE_BYTES):
+        """Return batches of one of those that are not settled, from *first* on, at most *most*; may wait."""
+        cursor, found, size = max(self.first, first or 0), [], 0
+        next = store.bounds()[1]
+        while cursor < next and len(found) < most and size < most_bytes:
+            chunk = store.read(cursor, self.wanted, next, most, most_bytes, store.trim_mark())
+            for batch in chunk.batches:
+                places = [at for at in range(batch.count) if batch.first + at not in self.done]
+                found += batch.singles(places)
+                size += batch.size
+            if chunk.next <= cursor:
+                break
+            cursor = chunk.next
+        return found[:most]
+
+    def as_map(self):
+        return {"first": self.first, "done": runs_of(sorted(self.done))}
+
+
+class Burial:
+    """Messages of a consumer that become dead letters: all that is under *lease*."""
+
+    def __init__(self, state, lease, why, error, told):
+        self.state = state
+        self.lease = lease
+        self.why = why
+        self.error = error
+        self.told = told
+
+    def tell(self, error):
+        """Tell whoever waits for it, once."""
+        if self.told is not None:
+            told, self.told = self.told, None
+            told(error)
+
+
+class Undertaker:
+    """Buries for one consumer, in a greenlet of its own while there is something to bury."""
+
+    def __init__(self, consumer):
+        self._consumer = consumer
+        self._burials = []
+        self._task = None
+
+    def bury(self, burial):
+        """Take *burial* on; never waits."""
+        if burial.lease.kind != DYING:
+            burial.state.turn(burial.lease, DYING)
+        self._burials.append(burial)
+        if self._task is None:
+            self._task = gevent.spawn(self._run)
+
+    def _run(self):
+        try:
+            while self._burials:
+                try:
+                    self._bury_some()
+                except StoreFull as error:      # it stays pending, and is tried again
+                    self._tell_all(error)
+                    logger.warning("consumer %s: dead letters wait for room: %s", self._consumer.name, error)
+                    gevent.sleep(_AGAIN_S)
+        except StoreClosed as error:
+            self._tell_all(error)
+        except Exception as error:      # whoever waits must hear of it
+            self._tell_all(self._consumer.home.report(error))
+        finally:
+            self._task = None
+
+    def _tell_all(self, error):
+        for burial in self._burials:
+            burial.tell(type(error)(str(error), **getattr(error, "facts", {})))
+
+    def _bury_some(self):
+        consumer = self._consumer
+        state, home = consumer.state, consumer.home
+        chosen = self._choose(state)
+        offsets = sorted(chosen)
+        if not offsets:
+            return
+        batches, next = read_offsets(home.store, consumer.wanted, offsets, _AT_ONCE_BYTES)
+        offsets = [offset for offset in offsets if offset < next]
+        if consumer.state is not state:
+            return      # all of it was dropped
+        runs = runs_of(offsets)
+        found = exactly(batches, set(offsets))
+        letters = [self._letter(chosen[offset], *found[offset]) for offset in offsets if offset in found]
+        packed = journal.pack_change(home.token, [[state.id, 0, 0, state.acked, state.redelivered,
+                                                   journal.settled(runs)]])
+        home.append_and_wait(consumer, Append([self._batch(letters)] if letters else [], changes=[packed]))
+        self._buried(state, chosen, offsets, runs, letters)
+
+    def _choose(self, state):
+        """Return ``{offset: burial}`` of some that are still to be buried."""
+        chosen: dict = {}
+        for burial in tuple(self._burials):
+            if burial.state is not state:
+                self._burials.remove(burial)
+                burial.tell(ConsumerDeleted("The consumer was moved or deleted meanwhile."))
+                continue
+            for offset in burial.lease.offsets(state.pending):
+                chosen[offset] = burial
+                if len(chosen) >= _AT_ONCE:
+                    return chosen
+            if not burial.lease.left:
+                self._burials.remove(burial)
+                burial.tell(None)
+        return chosen
+
+    def _buried(self, state, chosen, offsets, runs, letters):
+        consumer, home = self._consumer, self._consumer.home
+        for offset in offsets:
+            state.remove(chosen[offset].lease, [offset, offset + 1])
+        consumer.settled(runs)
+        consumer.dirty = True
+        for burial in tuple(self._burials):
+            if not burial.lease.left:
+                self._burials.remove(burial)
+                burial.tell(None)
+        home.touch(consumer)
+        if consumer.state is state and letters:
+            home.died(consumer, len(letters))
+
+    def _batch(self, letters):
+        raws, keys, headers = zip(*letters)
+        metadata = {"headers": list(headers)}
+        if any(key is not None for key in keys):
+            metadata["key"] = list(keys)
+        return Batch.assemble(self._consumer.dead.topic, list(raws), metadata)
+
+    def _letter(self, burial, batch, at):
+        columns = batch.metadata
+        key = columns["key"][at] if "key" in columns else None
+        headers = dict((columns["headers"][at] if "headers" in columns else None) or {})
+        raw = self._consumer.instead.get(batch.first + at) or batch.raw_payloads[at]
+        headers.update({REASON: burial.why, ERROR: burial.error, DELIVERIES: burial.lease.delivery,
+                        TOPIC: batch.topic, OFFSET: batch.first + at, TIME: batch.time})
+        return raw, key, headers
+
+
+def revived(batch, topic):
+    """Return the dead letter *batch* (one message) as a message of *topic*, or of where it came from."""
+    columns = batch.metadata
+    headers = columns["headers"][0]
+    metadata = {"headers": [{name: value for name, value in headers.items() if name not in HEADERS} or None]}
+    if columns.get("key"):
+        metadata["key"] = columns["key"]
+    if metadata["headers"] == [None]:
+        del metadata["headers"]
+    return Batch.assemble(topic or headers[TOPIC], batch.raw_payloads, metadata)
+

@@ -1,0 +1,221 @@
+"""Joining a consumer: members, and fetches, which are members for one moment. Waits for the store."""
+
+from uuid import uuid4
+
+from gevent.event import Event
+
+from ..checks import within
+from ..errors import InvalidOption, ServerDraining
+from .lease import IN_FLIGHT, PARKED, WAITING, Lease, runs_of
+from .member import Handout, Member
+from .options import check_deliveries
+from .reading import read_offsets
+
+_AT_ONCE = 1_000
+_AT_ONCE_BYTES = 1 << 20
+_LONGEST_FETCH_S = 86_400.0
+
+
+class _Policy:
+    """What stands where a subscription has its policy."""
+
+    name = "consumer"
+    holds_publisher = False
+
+
+class Joining:
+    """A room of :class:`~zstreampub.consumers.registry.Consumers`."""
+
+    def join(self, name, patterns=None, *, start="new", max_in_flight=None, max_bytes=None, member=None,
+             subscription_name=None, held=(), **settings):
+        """Return a new :class:`~zstreampub.consumers.member.Member` of the consumer *name*, made if need be.
+
+        *held* are ``[[offset, token], ...]`` that the member still works on: what is still its own stays so.
+        Raises like :meth:`create`, and UnknownConsumer if *patterns* is None and there is none.
+        """
+        limits = self.settings
+        max_in_flight = within("max_in_flight", max_in_flight, limits.member_in_flight, 1, limits.max_member_in_flight)
+        max_bytes = within("max_bytes", max_bytes, limits.queue_bytes, 1, limits.max_queue_bytes)
+        if member is not None and not (isinstance(member, str) and len(member) <= 255):
+            raise InvalidOption("member is text of at most 255 characters.", option="member")
+        held = check_deliveries(held or ())
+        if any(token is None for _, _, token in held):
+            raise InvalidOption("held is a list of [offset, token].", option="held")
+        consumer = self.find_or_create(name, patterns, start, settings)
+        self.prepare(consumer)
+        if self.draining:
+            raise ServerDraining("The server is shutting down; join on the next one.")
+        self.broker.check_admission()
+        consumer = self.find(name)      # preparing may have taken a while
+        joined = Member(consumer, uuid4().hex, _Policy, max_in_flight, max_bytes, subscription_name, member)
+        self.broker.subscriptions[joined.id] = joined
+        consumer.used_at = self.clock.now()
+        joined.held = self._claim(consumer, joined, held)
+        consumer.join(joined)
+        return joined
+
+    def _claim(self, consumer, member, held):
+        """Give *member* those of *held* whose token is still the newest; return them."""
+        state, claimed = consumer.state, []
+        due = self.clock.now() + consumer.options.ack_wait_s
+        for first, next, token in held:
+            found, _, _ = state.find(first, next, token)
+            for lease, runs in tuple(found):
+                again = Lease(IN_FLIGHT, token, lease.delivery, due, member, lease.error)
+                again.taken = True
+                for one in zip(runs[::2], runs[1::2]):
+                    state.put(again, *one)
+                    claimed += [[offset, token] for offset in range(*one)]
+                consumer.arm(again)
+        return claimed
+
+    def prepare(self, consumer):
+        """Find out what must be known of what was pending when the store was opened; waits for the store."""
+        if consumer.prepared:
+            return
+        with self.locked(consumer.name):
+            if consumer.prepared or consumer.deleted:
+                return
+            state = consumer.state
+            if state.pending and consumer.keys is not None:
+                self._look_at(consumer, sorted(state.pending))
+            elif state.pending:
+                self._drop_trimmed(consumer)
+            consumer.prepared = True
+        self.touch(consumer)
+
+    def _drop_trimmed(self, consumer):
+        """Drop what was removed from the log and could not be told."""
+        state = consumer.state
+        first, next = min(state.pending), max(state.pending) + 1
+        gap = self.store.read(first, consumer.wanted, next, 1, 1, 0).gap
+        if gap is not None:
+            self._look_at(consumer, sorted(offset for offset in state.pending if offset < gap.next))
+
+    def _look_at(self, consumer, offsets):
+        """Read *offsets*: drop those that are gone, and file the keys of the others."""
+        while offsets:
+            batches, next = read_offsets(self.store, consumer.wanted, offsets[:_AT_ONCE], _AT_ONCE_BYTES)
+            looked = [offset for offset in offsets[:_AT_ONCE] if offset < next and offset in consumer.state.pending]
+            offsets = [offset for offset in offsets if offset >= next]
+            keys = {}
+            for batch in batches:
+                column = batch.metadata.get("key") or [None] * batch.count
+                keys.update(zip(range(batch.first, batch.next), column))
+            gone = [offset for offset in looked if offset not in keys]
+            if gone:
+                consumer.drop(runs_of(gone), "retention")
+            if consumer.keys is not None:
+                for offset in looked:
+                    if offset in keys:
+                        self._file(consumer, offset, keys[offset])
+
+    @staticmethod
+    def _file(consumer, offset, key):
+        state = consumer.state
+        later = consumer.keys.file(offset, key)
+        lease = state.pending[offset]
+        if later and lease.kind == WAITING:
+            state.put(Lease(PARKED, lease.token, lease.delivery), offset, offset + 1)
+        elif not later and lease.kind == PARKED:
+            consumer.release(offset)
+
+    # --- fetching ----------------------------------------------------------------------------------
+
+    def fetch(self, name, count=1, *, timeout_s=0.0, offset=None):
+        """Return up to *count* messages as a list of :class:`~zstreampub.consumers.member.Delivery`.
+
+        Waits up to *timeout_s* for the first. They are handed out until they are settled or ``ack_wait_s`` is over.
+        *offset*: that very message, if it waits or was not handed out yet.
+        """
+        self.broker.check_thread()
+        count = within("count", count, None, 1, self.settings.max_member_in_flight)
+        timeout_s = within("timeout_s", timeout_s, 0.0, 0, _LONGEST_FETCH_S, float)
+        consumer = self.find(name)
+        self.prepare(consumer)
+        consumer.used_at = self.clock.now()
+        taker = Fetch(consumer, count, self.settings.max_queue_bytes)
+        if offset is not None:
+            return self._fetch_one(consumer, taker, within("offset", offset, None, 0, 1 << 53))
+        try:
+            consumer.line_up(taker)
+            consumer.takers += 1
+            taker.wait(timeout_s)
+        finally:
+            consumer.takers -= 1
+            taker.ended = True
+            consumer.give_up(taker)
+        return taker.result()
+
+    def _fetch_one(self, consumer, taker, offset):
+        batch = self.store.get(offset)
+        if batch is None or batch.topic not in consumer.wanted or consumer.deleted:
+            return []
+        consumer.hand_out_one(taker, batch)
+        self.touch(consumer)
+        if consumer.ops:
+            taker.wait(None)
+        return taker.result()
+
+
+class Fetch:
+    """A member for one hand-out; what it gets stays handed out when it is gone."""
+
+    def __init__(self, consumer, count, max_bytes):
+        self.consumer = consumer
+        self.ended = False
+        self.in_flight = 0
+        self.room_bytes = max_bytes
+        self._count = count
+        self._promised = 0
+        self._closed = False        # it was served: a second turn would come when it is gone
+        self._items = []
+        self._done = Event()        # it has been given something, or will not be
+        self._impatient = False
+
+    @property
+    def room(self):
+        return 0 if self._closed or self.room_bytes <= 0 else self._count - self._promised
+
+    def count(self, lease, many):
+        """Learn that *many* more (or fewer) messages of *lease* are with it: it does not matter here."""
+
+    def promise(self, batch):
+        self._promised += batch.count
+        self.room_bytes -= batch.size
+
+    def served(self):
+        self._closed = self._promised > 0
+
+    def give(self, items):
+        for item in items:
+            if type(item) is Handout:
+                item.lease.member = None
+                if self.ended:
+                    self.consumer.lapse(item.lease, self.consumer.home.clock.now())
+                else:
+                    item.lease.taken = True
+                    self._items.append(item)
+        self._done.set()
+
+    def tell(self, gap):
+        """Take a Gap: it is logged, as a fetch returns messages only."""
+        self.consumer.log_gap(gap)
+
+    def not_given(self, items):
+        self._done.set()
+
+    def wait(self, timeout_s):
+        """Wait until it was given something, or for *timeout_s*; but longer for what is there or promised."""
+        if not self._done.wait(timeout_s):
+            self._impatient = True
+            self.consumer.home.touch(self.consumer)
+            self._done.wait()
+
+    def nothing(self):
+        """Learn that nothing is there for it now."""
+        if self._impatient and not self._promised:
+            self._done.set()
+
+    def result(self):
+        return [delivery for item in self._items for delivery in item.messages()]

@@ -1,0 +1,350 @@
+"""Member: a subscription that joined a consumer, and what it is given.
+
+To a feed it looks like a subscription. Nothing here waits but ``get``.
+"""
+
+from collections import deque
+
+from gevent.event import Event
+
+from ..errors import RequestTimeout
+from ..message import Message
+from ..store import Gap
+from .lease import IN_FLIGHT, count, pairs, runs_of
+
+
+class Notice:
+    """Something that a member is told: ``fields`` is a control map, ``{"control": "paused", "why": ...}``."""
+
+    __slots__ = ("fields",)
+
+    def __init__(self, **fields):
+        self.fields = fields
+
+    def __repr__(self):
+        return f"<Notice {self.fields}>"
+
+
+class Handout:
+    """Messages given to a member together: ``batch``, the number of the ``delivery``, the ``token`` for the ack.
+
+    ``deadline_s`` is how long they may take.
+    """
+
+    __slots__ = ("batch", "delivery", "token", "deadline_s", "lease", "_consumer")
+
+    def __init__(self, batch, lease, deadline_s, consumer):
+        self.batch = batch
+        self.delivery = lease.delivery
+        self.token = lease.token
+        self.deadline_s = deadline_s
+        self.lease = lease
+        self._consumer = consumer
+
+    def __repr__(self):
+        return f"<Handout {self.batch!r} delivery {self.delivery} token {self.token}>"
+
+    @property
+    def count(self):
+        return self.batch.count
+
+    @property
+    def size(self):
+        return self.batch.size
+
+    @property
+    def ack_wait_s(self):
+        return self.deadline_s
+
+    def messages(self):
+        """Return a list of :class:`Delivery`."""
+        return [Delivery(message, self, self._consumer) for message in self.batch.messages()]
+
+
+class Delivery(Message):
+    """A message with its ``delivery`` and ``token``, to be settled by one of the verbs. Each waits for the disk."""
+
+    __slots__ = ("delivery", "token", "_consumer")
+
+    def __init__(self, message, handout, consumer):
+        super().__init__(message.topic, message.offset, message.time, message.payload, message.key, message.id,
+                         message.headers)
+        self.delivery = handout.delivery
+        self.token = handout.token
+        self._consumer = consumer
+
+    def ack(self):
+        """It is done. Raises StaleDelivery if it was delivered to somebody else since."""
+        return self._consumer.home.ack(self._consumer.name, [self._named])
+
+    def nack(self, delay_s=None, reason=None):
+        """It is to be delivered again, after *delay_s* (None: as the consumer's backoff says)."""
+        return self._consumer.home.nack(self._consumer.name, [self._named], delay_s=delay_s, reason=reason)
+
+    def reject(self, reason=None):
+        """It is not to be tried again: it becomes a dead letter."""
+        return self._consumer.home.reject(self._consumer.name, [self._named], reason=reason)
+
+    def extend(self, seconds):
+        """It needs *seconds* more from now on."""
+        return self._consumer.home.extend(self._consumer.name, [self._named], seconds)
+
+    @property
+    def _named(self):
+        return self.offset, self.token
+
+
+class MemberQueue:
+    """What a member was given and has not taken: bounded by what may be in flight, and by bytes."""
+
+    def __init__(self, max_messages, max_bytes):
+        self.max_messages = max_messages
+        self.max_bytes = max_bytes
+        self.messages = self.bytes = 0
+        self.items = deque()
+
+    def __bool__(self):
+        return bool(self.items)
+
+
+class Member:
+    """One subscription to the messages of *consumer*. Made by ``Broker.subscribe(consumer=...)``.
+
+    ``held`` are ``[[offset, token], ...]`` that it brought along and still holds. ``in_flight`` counts what
+    it was given and has not settled. ``on_ready()`` is called on the hub whenever there may be something new.
+    """
+
+    live = True
+    start = None
+    dropped = conflated = 0
+
+    def __init__(self, consumer, id, policy, max_in_flight, max_bytes, name=None, member=None):
+        self.consumer = consumer
+        self.id = id
+        self.policy = policy
+        self.name = name
+        self.member = member
+        self.max_in_flight = max_in_flight
+        self.queue = MemberQueue(max_in_flight, max_bytes)
+        self.wanted = consumer.wanted
+        self.in_flight = self.delivered = 0
+        self.leases = {}            # those under which it has something, as an ordered set
+        self.held = []
+        self.error = None
+        self.on_ready = _nothing
+        self.is_bounded = False
+        self._closed = False
+        self._ready = None
+        self._messages = deque()
+
+    # --- the consumer's side ---------------------------------------------------------------------
+
+    @property
+    def room(self):
+        """How many messages it may be given now."""
+        return self.max_in_flight - self.in_flight if self.queue.bytes < self.queue.max_bytes else 0
+
+    @property
+    def room_bytes(self):
+        return self.queue.max_bytes - self.queue.bytes
+
+    def count(self, lease, many):
+        """Learn that *many* more (or fewer) messages of *lease* are with it."""
+        self.in_flight += many
+        if lease.left:
+            self.leases[lease] = None
+        else:
+            self.leases.pop(lease, None)
+        if many < 0 and not self._closed:
+            self.consumer.line_up(self)
+
+    def promise(self, batch):
+        """Learn that it will be given *batch*."""
+        self.queue.bytes += batch.size
+
+    def served(self):
+        """Learn that it was promised all that it is given in this turn."""
+
+    def nothing(self):
+        """Learn that nothing is there for it now."""
+
+    def give(self, items):
+        """Take *items*, which were promised."""
+        if self._closed:
+            return
+        self.queue.items.extend(items)
+        self.queue.messages += sum(item.count for item in items if type(item) is Handout)
+        self._wake()
+
+    def not_given(self, items):
+        """Learn that the promise of *items* is not kept."""
+        self.queue.bytes -= sum(item.size for item in items if type(item) is Handout)
+        told = [item for item in items if type(item) is not Handout]
+        if told:
+            self.give(told)
+
+    def tell(self, notice):
+        """Take a Notice or a Gap."""
+        if not self._closed:
+            self.queue.items.append(notice)
+            self._wake()
+
+    def forget(self):
+        """Drop what was not taken: it is not this member's any more."""
+        told = [item for item in self.queue.items if type(item) is not Handout]
+        self.queue.items = deque(told)
+        self.queue.messages = self.queue.bytes = 0
+
+    def drop(self):
+        """Learn that nothing it has is its own any more."""
+        self.forget()
+        self.leases.clear()
+        self.in_flight = 0
+
+    def end(self, error=None):
+        """End it; what it has not settled goes to others at once. *error* (or None) is told to the reader."""
+        if self._closed:
+            return
+        self._closed = True
+        self.live = False
+        if error is not None:
+            error.facts.setdefault("resume", self.position)
+            self.error = error
+        self.forget()
+        self.consumer.leave(self)
+        self._wake()
+
+    def _wake(self):
+        try:
+            self.on_ready()
+        except Exception as error:      # the reader's own callback must not tear the delivery to others
+            self.consumer.home.report(error)
+
+    # --- the reader's side ---------------------------------------------------------------------------
+
+    @property
+    def ended(self):
+        """Whether it has ended; what was not taken by then is not this member's any more."""
+        return self._closed
+
+    def agreed(self):
+        """Return what the greeting says besides what it says to every subscription."""
+        return {"consumer": self.consumer.name, "max_in_flight": self.max_in_flight,
+                "ack_wait_s": self.consumer.options.ack_wait_s, "held": self.held}
+
+    @property
+    def position(self):
+        """The offset up to which the consumer has handed out."""
+        return self.consumer.state.cursor
+
+    @property
+    def state(self):
+        return "ended" if self._closed else "live"
+
+    def take(self):
+        """Return the next Handout, Gap or Notice; None if there is nothing now. Never waits."""
+        queue = self.queue
+        while queue.items:
+            item = queue.items.popleft()
+            if type(item) is not Handout:
+                return item
+            was_full = queue.bytes >= queue.max_bytes
+            queue.messages -= item.count
+            queue.bytes -= item.size
+            if was_full and queue.bytes < queue.max_bytes:
+                self.consumer.line_up(self)
+            item = self._still_its_own(item)
+            if item is not None:
+                item.lease.taken = True
+                self.delivered += item.count
+                return item
+        return None
+
+    def _still_its_own(self, item):
+        """Return what of *item* was neither settled nor given to others since, None if nothing is left."""
+        lease, batch = item.lease, item.batch
+        if lease.left == count(lease.runs) and lease.kind == IN_FLIGHT:
+            return item
+        pending = self.consumer.state.pending
+        runs = [offset - batch.first for offset in range(batch.first, batch.next)
+                if (now := pending.get(offset)) is not None
+                and now.kind == IN_FLIGHT and now.member is self and now.token == item.token]
+        if len(runs) == batch.count:
+            return item
+        first, *others = pairs(runs_of(runs)) if runs else ((0, 0),)
+        for start, stop in reversed(others):
+            self._put_back(Handout(batch.slice(start, stop), lease, item.deadline_s, self.consumer))
+        return Handout(batch.slice(*first), lease, item.deadline_s, self.consumer) if runs else None
+
+    def _put_back(self, item):
+        self.queue.items.appendleft(item)
+        self.queue.messages += item.count
+        self.queue.bytes += item.size
+
+    def get(self, timeout_s=None):
+        """Wait for the next Handout, Gap or Notice; None once it was closed.
+
+        Raises the error that ended it, or RequestTimeout after *timeout_s*.
+        """
+        if self._ready is None:
+            self._ready = Event()
+            self.on_ready = self._ready.set
+        while True:
+            self._ready.clear()
+            item = self.take()
+            if item is not None:
+                return item
+            if self.ended:
+                if self.error is not None:
+                    raise self.error
+                return None
+            if not self._ready.wait(timeout_s):
+                raise RequestTimeout(f"Nothing came within {timeout_s} s.", timeout_s=timeout_s)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        """Return the next :class:`Delivery`. Gaps are logged and passed over: take ``get`` to see them."""
+        while not self._messages:
+            item = self.get()
+            if item is None:
+                raise StopIteration
+            if isinstance(item, Gap):
+                self.consumer.log_gap(item)
+            elif type(item) is Handout:
+                self._messages.extend(item.messages())
+        return self._messages.popleft()
+
+    def batches(self):
+        """Iterate over whole hand-outs, gaps and notices: the fast way."""
+        while (item := self.get()) is not None:
+            yield item
+
+    def describe(self):
+        """Return what an operator wants to know, as a plain map, with the keys that a subscription has."""
+        return {"id": self.id, "name": self.name, "patterns": list(self.wanted.patterns), "state": self.state,
+                "policy": self.policy.name, "position": self.position,
+                "lag": max(self.consumer.home.end - self.position, 0),
+                "queued_messages": self.queue.messages, "queued_bytes": self.queue.bytes,
+                "delivered": self.delivered, "dropped": 0, "conflated": 0, "holding": 0,
+                "consumer": self.consumer.name, "member": self.member, "in_flight": self.in_flight}
+
+    def describe_member(self):
+        """Return how it stands among the members of its consumer."""
+        return {"id": self.id, "member": self.member, "name": self.name, "in_flight": self.in_flight,
+                "active": self.consumer.is_active(self)}
+
+    def close(self):
+        """Leave; whoever waits in ``get`` or an iteration is told the end."""
+        self.end()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def _nothing():
+    pass

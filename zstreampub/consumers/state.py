@@ -1,0 +1,292 @@
+"""ConsumerState: what is pending of a consumer, and under which lease. Pure: no clock, no store, no greenlet.
+
+Every message below ``cursor`` that the consumer wants is pending or settled. Times are passed in. What an
+operation costs does not depend on how much is pending.
+"""
+
+from collections import deque
+from heapq import heapify, heappop, heappush
+from itertools import count, islice
+
+from .lease import IN_FLIGHT, PARKED, SETTLING, WAITING, add_run, pairs
+
+RECENT = 4_096      # settled offsets whose token is remembered, for acks that are repeated
+_TIMED = (IN_FLIGHT, WAITING)
+
+
+class ConsumerState:
+    """``id`` names this incarnation: a seek begins a new one.
+
+    ``pending`` maps offsets to their Lease. ``ahead`` has offsets at or after the cursor that were handed out
+    before their turn. ``sent`` and ``saved`` are the cursor as it was last written, and as it is on disk.
+    """
+
+    def __init__(self, id, cursor, trims=0):
+        self.id = id
+        self.cursor = self.sent = self.saved = cursor
+        self.trims = trims              # trims up to this mark have been told, or were before the start
+        self.pending = {}
+        self.ahead = set()
+        self.in_flight = self.settling = 0
+        self.acked = self.redelivered = 0
+        self.part = 0                   # the number of its newest snapshot, see snapshot.py
+        self.recent = {}                # offset -> token
+        self._order = deque()           # runs in which everything pending lies, but for what is ahead
+        self._dues = []                 # heap of (due, number, lease)
+        self._ready = []                # heap of runs
+        self._numbers = count()
+        self._sweep_at = 4096
+
+    @property
+    def live(self):
+        """How many messages are pending and not about to leave."""
+        return len(self.pending) - self.settling
+
+    @property
+    def waiting(self):
+        return self.live - self.in_flight
+
+    @property
+    def lowest(self):
+        """The lowest pending offset below the cursor, None if there is none."""
+        order, pending = self._order, self.pending
+        while order:
+            run = order[0]
+            first, next = run
+            while first < next and first not in pending:
+                first += 1
+            if first < next:
+                run[0] = first
+                return first
+            order.popleft()
+        return None
+
+    @property
+    def floor(self):
+        """Everything wanted below is settled."""
+        lowest = self.lowest
+        return self.cursor if lowest is None else min(lowest, self.cursor)
+
+    def runs(self, before):
+        """Return runs ``(first, next)`` in which all lies that is pending below *before* and the cursor."""
+        return [tuple(run) for run in self._order if run[0] < before] if self.lowest is not None else []
+
+    def offsets(self):
+        """Return what is pending, in order."""
+        return sorted(self.pending)
+
+    # --- leases ----------------------------------------------------------------------------
+
+    def add(self, lease, first, next):
+        """Make ``[first, next)`` pending, under *lease*; none of it is yet."""
+        self.pending.update(dict.fromkeys(range(first, next), lease))
+        if next > self.cursor and first >= self.cursor:
+            self.ahead.update(range(first, next))
+        else:
+            self._note_order(first, next)
+        add_run(lease.runs, first, next)
+        self._enter(lease, next - first)
+
+    def put(self, lease, first, next):
+        """Put ``[first, next)``, all of it pending, under *lease*."""
+        pending, last, many = self.pending, None, 0
+        for offset in range(first, next):
+            old = pending[offset]
+            pending[offset] = lease
+            if old is last:
+                many += 1
+                continue
+            if many:
+                self._leave(last, many)
+            last, many = old, 1
+        self._leave(last, many)
+        add_run(lease.runs, first, next)
+        self._enter(lease, next - first)
+
+    def put_back(self, lease, back, runs):
+        """Put what is still under *lease*, of *runs*, under *back* again."""
+        for first, next in pairs(runs):
+            for offset in range(first, next):
+                if self.pending.get(offset) is lease:
+                    self.put(back, offset, offset + 1)
+                    if back.ready:
+                        heappush(self._ready, (offset, offset + 1))
+
+    def turn(self, lease, kind, due=0.0, member=None):
+        """Change all of *lease* at once."""
+        left = lease.left
+        self._leave(lease, left)
+        lease.kind, lease.due, lease.member, lease.ready = kind, due, member, False
+        self._enter(lease, left)
+
+    def remove(self, lease, runs):
+        """Forget what is still under *lease* of *runs*: it is settled."""
+        pending, gone = self.pending, 0
+        for first, next in pairs(runs):
+            for offset in range(first, next):
+                if pending.get(offset) is lease:
+                    del pending[offset]
+                    gone += 1
+        self._leave(lease, gone)
+
+    def pass_by(self, offset):
+        """Move the cursor past *offset*, which is ahead."""
+        self.ahead.discard(offset)
+        self.cursor = offset + 1
+        if offset in self.pending:
+            self._note_order(offset, offset + 1)
+
+    def remember(self, runs, token):
+        """Note that *runs* were settled under *token*."""
+        recent = self.recent
+        for first, next in pairs(runs):
+            recent.update(dict.fromkeys(range(max(first, next - RECENT), next), token))
+        if len(recent) > 2 * RECENT:
+            self.recent = dict(islice(recent.items(), len(recent) - RECENT, None))
+
+    def _note_order(self, first, next):
+        order = self._order
+        if order and order[-1][1] == first:
+            order[-1][1] = next
+        else:
+            order.append([first, next])
+
+    def _enter(self, lease, many):
+        lease.left += many
+        if lease.kind == IN_FLIGHT:
+            self.in_flight += many
+            if lease.member is not None:
+                lease.member.count(lease, many)
+        elif lease.kind == SETTLING:
+            self.settling += many
+
+    def _leave(self, lease, many):
+        lease.left -= many
+        if lease.kind == IN_FLIGHT:
+            self.in_flight -= many
+            if lease.member is not None:
+                lease.member.count(lease, -many)
+        elif lease.kind == SETTLING:
+            self.settling -= many
+
+    # --- finding -----------------------------------------------------------------------------
+
+    def find(self, first, next, token):
+        """Return ``(found, stale, settling)`` of the deliveries ``[first, next)`` under *token* (None: any).
+
+        *found* is a list of ``(lease, runs)``, *stale* the offsets whose delivery no longer counts, *settling*
+        the leases of what was settled under the same token just now.
+        """
+        found, stale, settling = {}, [], {}
+        pending, last, runs = self.pending, self, stale
+        for offset in range(first, next):
+            lease = pending.get(offset)
+            if lease is not last or lease is None:
+                last, runs = lease, None
+                if lease is not None and lease.delivery and (token is None or lease.token == token):
+                    if lease.kind in _TIMED:
+                        runs = found.setdefault(lease, [])
+                    elif lease.kind == SETTLING:
+                        runs = settling.setdefault(lease, [])
+            if runs is not None:
+                add_run(runs, offset, offset + 1)
+            elif lease is not None or not self._was_settled(offset, token):
+                stale.append(offset)
+        return found.items(), stale, settling
+
+    def _was_settled(self, offset, token):
+        settled_by = self.recent.get(offset)
+        return settled_by is not None and (token is None or settled_by == token)
+
+    # --- time ----------------------------------------------------------------------------------
+
+    def arm(self, lease):
+        """Have *lease* come up at its ``due``."""
+        heappush(self._dues, (lease.due, next(self._numbers), lease))
+        if len(self._dues) > self._sweep_at:    # most leases end long before they are due
+            self._dues = [entry for entry in self._dues if self._counts(entry)]
+            heapify(self._dues)
+            self._sweep_at = 2 * len(self._dues) + 4096
+
+    @property
+    def next_due(self):
+        """When the next lease comes up, None if there is none."""
+        dues = self._dues
+        while dues and not self._counts(dues[0]):
+            heappop(dues)
+        return dues[0][0] if dues else None
+
+    def due(self, now, most):
+        """Return at most *most* leases in flight whose deadline is over; what waits for its time becomes ready."""
+        over = []
+        while most > 0 and self._dues and self._dues[0][0] <= now:
+            entry = heappop(self._dues)
+            if self._counts(entry):
+                lease = entry[2]
+                most -= 1
+                if lease.kind == WAITING:
+                    self.make_ready(lease)
+                else:
+                    over.append(lease)
+        return over
+
+    @staticmethod
+    def _counts(entry):
+        due, _, lease = entry
+        return lease.left > 0 and lease.due == due and lease.kind in _TIMED and not lease.ready
+
+    # --- what waits ----------------------------------------------------------------------------
+
+    @property
+    def has_ready(self):
+        return bool(self._ready)
+
+    def make_ready(self, lease):
+        """All that is under *lease*, which waits, may be handed out."""
+        lease.ready = True
+        for run in pairs(lease.runs):
+            heappush(self._ready, run)
+
+    def ready_again(self, first, next):
+        """Give back a run that :meth:`take_ready` returned."""
+        heappush(self._ready, (first, next))
+
+    def is_ready(self, offset):
+        """Return the lease of *offset* if it may be handed out, else None."""
+        lease = self.pending.get(offset)
+        return lease if lease is not None and lease.ready and lease.kind == WAITING else None
+
+    def take_ready(self, most):
+        """Return the lowest offsets that may be handed out, at most *most*, in order."""
+        taken: set = set()
+        while self._ready and len(taken) < most:
+            first, next = heappop(self._ready)
+            for offset in range(first, next):
+                if len(taken) >= most:
+                    heappush(self._ready, (offset, next))
+                    break
+                if self.is_ready(offset) is not None:
+                    taken.add(offset)
+        return sorted(taken)
+
+    # --- after loading -----------------------------------------------------------------------------
+
+    def restore(self, now, grace_s):
+        """Count and file what ``pending`` was filled with; leases of before end after *grace_s* at the latest."""
+        for lease in set(self.pending.values()):
+            lease.runs, lease.left, lease.taken = [], 0, True
+        offsets = self.offsets()
+        for offset in offsets:
+            lease = self.pending[offset]
+            add_run(lease.runs, offset, offset + 1)
+            lease.left += 1
+            if offset >= self.cursor:
+                self.ahead.add(offset)
+            else:
+                self._note_order(offset, offset + 1)
+        for lease in set(self.pending.values()):
+            if lease.kind == IN_FLIGHT:
+                lease.due = min(lease.due, now + grace_s)
+                self.in_flight += lease.left
+            if lease.kind != PARKED:
+                self.arm(lease)
