@@ -14,7 +14,7 @@ from zstreampub.errors import StoreClosed, StoreCorrupt, StoreError, StoreFull, 
 from zstreampub.message import Batch
 from zstreampub.settings import Settings
 from zstreampub.store import Append
-from zstreampub.stores import environment, open_store, reading, rows
+from zstreampub.stores import environment, measuring, open_store, reading, rows
 from zstreampub.stores.checkpoint import RELAXED_SKIP
 from zstreampub.stores.environment import READ_THREADS
 from zstreampub.topics import PatternSet
@@ -416,6 +416,54 @@ class TestItsThreads:
         """
 
         assert run_python(child, stores.place) == "left"
+
+
+class TestMeasuring:
+    @pytest.mark.parametrize("steps", [1, 500])
+    def test_it_counts_across_segments_runs_and_trims(self, stores, monkeypatch, steps):
+        monkeypatch.setattr("zstreampub.stores.writer.SEGMENT_BATCHES", 10)
+        monkeypatch.setattr("zstreampub.stores.writer.RUN_BATCHES", 3)
+        monkeypatch.setattr(measuring, "STEP_RUNS", steps)
+        store, follower = stores.open()
+        for at in range(20):
+            follower.append_all([Append([Batch.of(f"t.{(at + n) % 5}", [b"x" * at] * 2)]) for n in range(7)])
+        store.trim(PatternSet(["t.1"]), 100)
+        store.trim(PatternSet(["t.2"]), 31)
+
+        for wanted in (EVERYTHING, PatternSet(["t.0"]), PatternSet(["t.1", "t.2"]), PatternSet(["t.2", "t.3", "none"])):
+            kept = [message for batch in read_all(store, wanted, trims=store.trim_mark())[0]
+                    for message in batch.singles(range(batch.count))]
+            for first in (0, 17, 60, 99, 100, 101, 200, 280):
+                for next in (18, 62, 140, 279, 280, 999):
+                    there = [message for message in kept if first <= message.first < next]
+                    found = store.measure(wanted, first, next)
+                    assert found.messages == len(there)
+                    assert found.oldest_us == (there[0].time_us if there else None)
+                    assert (found.bytes > 0) == bool(there)
+
+    def test_it_is_exact_while_others_append_and_trim(self, stores):
+        store, follower = stores.open()
+        size = Batch.of("t.0", [b"x"]).size
+        going = True
+
+        def go_on():
+            while going:
+                follower.append_all([Append([Batch.of(f"t.{at % 9}", [b"x"])]) for at in range(50)])
+                end = store.bounds()[1]
+                if end % 100 == 0:
+                    store.trim(PatternSet([f"t.{end // 100 % 9}"]), end - 500)
+
+        other = gevent.spawn(go_on)
+        try:
+            for _ in range(300):
+                first, end = store.bounds()
+                counted = store.measure(EVERYTHING, first, end)
+                assert counted.bytes == counted.messages * size
+                newest = store.measure(EVERYTHING, max(0, end - 300), end)
+                assert newest.messages == min(end, 300)
+        finally:
+            going = False
+            other.join()
 
 
 class TestItsSize:

@@ -21,13 +21,16 @@ def check_store(txn, db, settings: Settings):
         _check_run(run, state, end)
         first = run.firsts[0] if first is None else first
         end = run.next
-        runs[run.key] = set(run.ids)
+        totals = runs[run.key] = {}
         for at, id in enumerate(run.ids):
             batch = run.batch(at, state.topics.all)
             count = counted.setdefault(id, [0, 0, run.firsts[at], 0])
             count[0] += batch.count
             count[1] += batch.size
             count[3] = batch.next
+            total = totals.setdefault(id, [0, 0])
+            total[0] += batch.count
+            total[1] += batch.size
             keys.update(newest_of_keys(batch, id))
             _check_ids_of(batch, id, ids)
     if end > state.end or (state.end if first is None else first) != state.first:
@@ -66,8 +69,15 @@ def _check_segments(txn, db, state, runs, keys):
         if end not in (None, segment.first):
             raise StoreCorrupt(f"The segments leave out the log from {end} to {segment.first}.", offset=end)
         end = segment.next
-        for id in range(1, len(state.topics) + 1):
-            found.update((run, id) for run in segment.runs_of((id,)))
+        for id, messages, size in segment.totals():
+            in_runs = segment.runs_of((id,))
+            found.update((run, id) for run in in_runs)
+            kept = [runs[run][id] for run in in_runs if id in runs.get(run, ())]
+            if state.topics.all[id - 1].trimmed_next <= segment.first and \
+                    [messages, size] != [sum(one[0] for one in kept), sum(one[1] for one in kept)]:
+                raise StoreCorrupt(f"The segment at {segment.first} has {messages} messages of "
+                                   f"{state.topics.all[id - 1].name}, which is not what lies there.",
+                                   offset=segment.first)
         newest.update(segment.keys())
     found.update((run, id) for run, ids in state.tail.runs for id in ids)
     newest.update(state.tail.keys)

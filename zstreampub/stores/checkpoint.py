@@ -12,7 +12,6 @@ from ..errors import StoreCorrupt, StoreVersion
 from . import producers as dedup
 from .ids import pack_block, unpack_blocks
 from .journal import pack_changes
-from .keys import newest_of_keys
 from .records import (
     CLOSED,
     FORMAT,
@@ -193,8 +192,8 @@ class LmdbState(LogState):
         for run in runs_from(txn, db, min(self.checkpoint, self.tail.first)):
             self._count(run)
             if run.key >= self.tail.first:
-                self.add_to_tail(self.tail, run.key, [(self.topics.all[id - 1], run.batch(at, self.topics.all))
-                                                      for at, id in enumerate(run.ids)])
+                self.tail.add(run.key, [(self.topics.all[id - 1], run.batch(at, self.topics.all))
+                                        for at, id in enumerate(run.ids)])
             for producer, entry in unpack_sequences(run.sequences):
                 if producer not in touched:
                     touched[producer] = self.producers.sequences(producer)
@@ -209,14 +208,6 @@ class LmdbState(LogState):
                 topic.add(run.firsts[at], run.counts[at], run.size(at))
                 self.changed_pages.add((id - 1) // PAGE_TOPICS)
                 self._batches += 1
-
-    @staticmethod
-    def add_to_tail(tail, key, placed):
-        """Note a run of ``(topic, batch)`` pairs in the tail."""
-        keys = {}
-        for topic, batch in placed:
-            keys.update(newest_of_keys(batch, topic.id))
-        tail.add(key, [topic.id for topic, _ in placed], keys)
 
 
 def pack_sequences(sequences):

@@ -42,8 +42,7 @@ def read(txn, db, state, choice, cursor, wanted, next, max_messages, max_bytes, 
     gap = _gap(txn, db, state, choice, cursor, wanted, trims) if ends.mark > trims else None
     stop = min(next, choice.end)
     builder = ChunkBuilder(cursor, stop, max_messages, max_bytes)
-    stretch = _sought(txn, db, choice, cursor) if choice.sought else _everything(txn, db, cursor)
-    for first, cost, run in stretch if cursor < stop else ():
+    for first, cost, run in stretch(txn, db, choice, cursor) if cursor < stop else ():
         if first >= stop:
             break
         if not builder.look(first, cost) or (run is not None and not _take(builder, run, choice, cursor, stop, state)):
@@ -71,10 +70,9 @@ def _take(builder, run, choice, cursor, stop, state):
     return True
 
 
-def runs_forward(txn, db, choice, cursor):
-    """Yield the runs in order, from the one that may hold *cursor* on, that may have wanted topics."""
-    stretch = _sought(txn, db, choice, cursor) if choice.sought else _everything(txn, db, cursor)
-    return (run for _, _, run in stretch if run is not None)
+def stretch(txn, db, choice, cursor):
+    """Yield ``(first, cost, run)`` of what may have wanted topics, from *cursor* on; no run where there were none."""
+    return _sought(txn, db, choice, cursor) if choice.sought else _everything(txn, db, cursor)
 
 
 def _everything(txn, db, cursor):
@@ -83,7 +81,6 @@ def _everything(txn, db, cursor):
 
 
 def _sought(txn, db, choice, cursor):
-    """Yield ``(first, cost, run)`` of the runs that may have wanted topics; no run where a segment had none."""
     start = next(runs_from(txn, db, cursor), None)
     if start is None:
         return

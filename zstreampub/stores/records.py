@@ -39,7 +39,8 @@ from bisect import bisect_left
 from typing import NamedTuple
 
 from ..errors import StoreCorrupt
-from ..message import Batch
+from ..message import HAS_METADATA, Batch
+from .keys import newest_of_keys
 
 FORMAT = 1
 DATABASES = ("log", "segments", "names", "counters", "producers", "trims", "journal", "records",
@@ -154,19 +155,22 @@ class Run:
 
 
 class Segment:
-    """For a stretch of the log: in which runs each topic is, and the newest offset of each key.
+    """For a stretch of the log: in which runs each topic is and how much of it there was, and the newest of each key.
 
     A hint, never wrong by leaving out: a run named here may have lost the topic, or all of
     itself, to a trim since. Bytes: u64 where the stretch ends, u32 topics, u32 run keys, u32 keys;
-    then the columns: topic ids, sorted; where each topic's runs end; run keys; digests, sorted; offsets.
+    then the columns: topic ids, sorted; each topic's messages, bytes, and where its runs end; run keys;
+    digests, sorted; offsets.
     """
 
-    __slots__ = ("first", "next", "_ids", "_ends", "_runs", "_digests", "_offsets")
+    __slots__ = ("first", "next", "_ids", "_messages", "_bytes", "_ends", "_runs", "_digests", "_offsets")
 
     def __init__(self, key, view):
         self.first, = OFFSET.unpack(key)
         self.next, topics, runs, keys = _SEGMENT.unpack_from(view)
         self._ids, at = _column("I", view, _SEGMENT.size, topics)
+        self._messages, at = _column("I", view, at, topics)
+        self._bytes, at = _column("Q", view, at, topics)
         self._ends, at = _column("I", view, at, topics)
         self._runs, at = _column("Q", view, at, runs)
         self._digests, at = _column("Q", view, at, keys)
@@ -186,19 +190,30 @@ class Segment:
             runs += by_topic[id]
             ends.append(len(runs))
         digests = sorted(tail.keys)
+        totals = [tail.totals[id] for id in sorted(by_topic)]
         return b"".join((
             _SEGMENT.pack(next, len(by_topic), len(runs), len(digests)),
-            _packed("I", sorted(by_topic)), _packed("I", ends), _packed("Q", runs),
+            _packed("I", sorted(by_topic)), _packed("I", [messages for messages, _ in totals]),
+            _packed("Q", [size for _, size in totals]), _packed("I", ends), _packed("Q", runs),
             _packed("Q", digests), _packed("Q", [tail.keys[digest] for digest in digests])))
 
     def runs_of(self, ids):
         """Return the keys of the runs in which any of *ids* may be, sorted."""
         found = set()
-        for id in ids:
-            at = bisect_left(self._ids, id)
-            if at < len(self._ids) and self._ids[at] == id:
-                found.update(self._runs[self._ends[at - 1] if at else 0:self._ends[at]])
+        for _, at in self._places(ids):
+            found.update(self._runs[self._ends[at - 1] if at else 0:self._ends[at]])
         return sorted(found)
+
+    def totals(self, ids=None):
+        """Yield ``(id, messages, bytes)`` of what was appended of the topics *ids* (None: all)."""
+        for id, at in self._places(ids) if ids is not None else zip(self._ids, range(len(self._ids))):
+            yield id, self._messages[at], self._bytes[at]
+
+    def _places(self, ids):
+        if len(ids) > len(self._ids):
+            return [(id, at) for at, id in enumerate(self._ids) if id in ids]
+        places = ((id, bisect_left(self._ids, id)) for id in ids)
+        return [(id, at) for id, at in places if at < len(self._ids) and self._ids[at] == id]
 
     def keys(self):
         return zip(self._digests, self._offsets)
@@ -211,21 +226,34 @@ class Segment:
 class Tail:
     """What the next segment will say; in memory until there is enough of it.
 
-    ``runs`` are ``(run key, set of topic ids)`` from offset ``first`` on.
+    ``runs`` are ``(run key, set of topic ids)`` from offset ``first`` on, ``totals`` the messages and
+    bytes of each topic in them.
     """
 
-    __slots__ = ("first", "runs", "keys", "batches")
+    __slots__ = ("first", "runs", "keys", "totals", "batches")
 
     def __init__(self, first):
         self.first = first
         self.runs = []
         self.keys = {}
+        self.totals = {}
         self.batches = 0
 
-    def add(self, key, ids, keys):
+    def add(self, key, placed):
+        """Add the run of ``(topic, batch)`` pairs that has that *key*."""
+        totals, ids = self.totals, set()
+        for topic, batch in placed:
+            id = topic.id
+            ids.add(id)
+            total = totals.get(id)
+            if total is None:
+                total = totals[id] = [0, 0]
+            total[0] += batch.count
+            total[1] += len(batch.packed)
+            if batch.packed[1] & HAS_METADATA:
+                self.keys.update(newest_of_keys(batch, id))
         self.runs.append((key, frozenset(ids)))
-        self.keys.update(keys)
-        self.batches += len(ids)
+        self.batches += len(placed)
 
 
 def runs_from(txn, db, offset):

@@ -53,9 +53,10 @@ def write_step(environment, state, find):
         after, first, saved = outcome
         if saved:
             state.all_saved()
-        state.mark += 1
-        for topic, counters in after.items():
-            topic.become(counters)
+        with state.changing():
+            state.mark += 1
+            for topic, counters in after.items():
+                topic.become(counters)
         count_out(found[-1].removals)
         state.first = first
     return found

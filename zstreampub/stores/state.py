@@ -6,7 +6,10 @@ everything below it already counted.
 """
 
 import time
+from contextlib import contextmanager
 from typing import NamedTuple
+
+from gevent.monkey import get_original
 
 from .guards import Guards
 from .ids import IdWindow
@@ -14,6 +17,8 @@ from .retention import Limits
 
 _SELECTED = 1_000_000       # topics in all selections that are kept
 _SELECTIONS = 1_000
+
+_pause = get_original("time", "sleep")
 
 
 class Topic:
@@ -162,6 +167,26 @@ class LogState:
         self.time_us = 0
         self.journal_next = 0
         self.ids = IdWindow(settings)
+        self.changes = 0        # of the topics' counters; odd while there is one
+
+    @contextmanager
+    def changing(self):
+        """While the topics' counters are changed; see :meth:`steady`."""
+        self.changes += 1
+        try:
+            yield
+        finally:
+            self.changes += 1
+
+    def steady(self, look):
+        """Return what ``look()`` returns at a moment at which the counters fit each other. For other threads."""
+        while True:
+            changes = self.changes
+            if not changes & 1:
+                found = look()
+                if changes == self.changes:
+                    return found
+            _pause(0)
 
     def guard(self, guards):
         """Take *guards* in the place of all earlier ones."""

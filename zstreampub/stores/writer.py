@@ -195,12 +195,13 @@ class Writer:
             state.some_saved(checkpoint)
             tail = Tail(state.end) if full_tail else state.tail
             for placed, _ in runs:
-                state.add_to_tail(tail, placed[0][1].first, placed)
+                tail.add(placed[0][1].first, placed)
             state.tail = tail
             self.appended_messages += group.messages
             self.appended_bytes += sum(len(packed) for _, packed in runs)
             self.group_batches.add(len(group.placed))
-        group.apply()
+        with state.changing():
+            group.apply()
         state.changed_pages.update({(topic.id - 1) // PAGE_TOPICS for topic, _ in group.placed})
 
     # --- ending ------------------------------------------------------------------------
