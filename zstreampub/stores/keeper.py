@@ -9,6 +9,8 @@ from ..errors import StoreFull
 from .orders import Removed, Trim
 from .removal import STEP_BATCHES, remove_step
 
+WALKS = 3       # of one rule after one commit
+
 
 class Keeper:
     """Everything that removes; ``trims`` are the orders that are not done yet.
@@ -27,6 +29,7 @@ class Keeper:
         self._waits = state.guarded
         self._looked_at = time.monotonic()
         self._rest_until = 0.0
+        self._rule = -1             # whose turn it was last
 
     # --- what the writer asks ----------------------------------------------------------
 
@@ -104,23 +107,35 @@ class Keeper:
         if not (self._pressed() or now - self._looked_at >= interval_s):
             return
         now_us = self._state.clock_us()
-        limits, walk = self._next_walk(now_us)
-        if walk is None:
+        limits = self._next_rule(now_us)
+        if limits is None:
             self._looked_at = now
             return
         try:
-            # More goes than came in, or it would never catch up.
-            self._removed(remove_step(self._environment, self._state, walk, max(STEP_BATCHES, 2 * appended)))
+            self._walk(limits, now_us, max(STEP_BATCHES, 2 * appended))
         except StoreFull:
             limits.oldest_us = 0
             self._looked_at, self._rest_until = now, now + interval_s
 
-    def _next_walk(self, now_us):
-        for limits in self._state.topics.limits:
+    def _next_rule(self, now_us):
+        """Return the next rule with something to remove, or None; they take turns."""
+        rules = self._state.topics.limits
+        for at in (*range(self._rule + 1, len(rules)), *range(self._rule + 1)):
+            if rules[at].walk(self._state.guards, now_us) is not None:
+                self._rule = at
+                return rules[at]
+        return None
+
+    def _walk(self, limits, now_us, most):
+        """Walk for one rule: what is held matters only after what is not, and comes up again with each append."""
+        for _ in range(WALKS):
             walk = limits.walk(self._state.guards, now_us)
-            if walk is not None:
-                return limits, walk
-        return None, None
+            if walk is None:
+                return
+            step = remove_step(self._environment, self._state, walk, most)
+            self._removed(step)
+            if not step.ended:
+                return
 
     def _removed(self, step):
         self.removed_messages += step.messages
