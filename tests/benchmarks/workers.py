@@ -11,6 +11,7 @@ from time import perf_counter
 import gevent
 
 import zstreampub
+from zstreampub.errors import RequestTimeout
 
 from .payloads import BATCH
 
@@ -48,7 +49,7 @@ def _consume_singly(client, took):
         while True:
             try:
                 delivery = consumption.get(timeout_s=_IDLE_S)
-            except zstreampub.RequestTimeout:
+            except RequestTimeout:
                 return
             delivery.ack().get()
             took(delivery.payload)
@@ -69,7 +70,7 @@ def _consume_batches(client, took):
                 delivery = consumption.get(timeout_s=_IDLE_S)
                 last = delivery.ack()
                 took(delivery.payload, last)
-        except zstreampub.RequestTimeout:
+        except RequestTimeout:
             if last is not None:
                 last.get()
 
