@@ -11,6 +11,8 @@ from tests.store_tools import EVERYTHING, Stores, contents, read_all
 from zstreampub.errors import StoreFull
 from zstreampub.message import Batch
 from zstreampub.settings import Retention, Settings
+from zstreampub.store import Append
+from zstreampub.topics import PatternSet
 
 FILL = 2_000
 
@@ -58,6 +60,35 @@ def test_one_batch_at_a_time_can_be_trimmed_from_a_full_map(tmp_path):
         assert store.trim(EVERYTHING, offset + 1) == 1
 
     assert follower.append(Batch.of("t.0", ["again"])).error is None
+    stores.close_all()
+
+
+def test_one_topic_of_many_can_be_trimmed_whatever_must_be_written_anew_for_it(tmp_path):
+    stores = Stores("lmdb", tmp_path / "store")
+    store, follower = stores.open()
+    for _ in range(20):
+        follower.append_all([Append([Batch.of(f"t.{at % 7}", [b"x" * 10_000])]) for at in range(140)])
+
+    assert store.trim(PatternSet(["t.3"]), 2_800) == 400
+
+    stores.close_all()
+
+
+def test_what_the_hub_keeps_for_itself_does_not_use_up_what_removing_needs(tmp_path):
+    stores = Stores("lmdb", tmp_path / "store")
+    store, follower = stores.open(Settings(max_store_bytes=1 << 20))
+    fill(follower)
+    kept = 0
+    while (append := follower.append(records={b"%03d" % kept: b"x" * 50_000}, changes=[b"x" * 1_000])).error is None:
+        kept += 1
+
+    assert type(append.error) is StoreFull
+    assert 20 < kept < 50
+    assert [len(store.records(b"")), len(store.journal())] == [kept, kept]
+    assert store.trim(EVERYTHING, 1 << 40) > 0
+    follower.append(records={b"%03d" % at: None for at in range(kept)}, journal_from=kept)
+    assert follower.append(records={b"again": b"x" * 50_000}).error is None
+    assert follower.append(Batch.of("t.0", [b"x" * 50_000])).error is None
     stores.close_all()
 
 

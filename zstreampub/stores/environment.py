@@ -116,7 +116,7 @@ class Environment:
         """Run ``work(txn, db)`` in one transaction and commit it; in the writer thread only.
 
         *work* may be run again, in a larger map. Raises StoreFull where it cannot grow. With *removing* it
-        uses the reserve instead of growing, with *reserve* half of it where growing is not possible.
+        uses the reserve before it grows, with *reserve* half of the reserve after that.
         """
         turned = False
         while True:
@@ -124,7 +124,7 @@ class Environment:
                 return self._write_once(work)
             except lmdb.MapFullError as error:
                 if removing:
-                    return self._write_in_reserve(work)
+                    return self._write_removing(work)
                 if self._grow():
                     continue
                 if reserve:
@@ -143,6 +143,14 @@ class Environment:
     def _write_once(self, work):
         with self._env.begin(write=True, buffers=True) as txn:
             return work(txn, self.db)
+
+    def _write_removing(self, work):
+        while True:
+            try:
+                return self._write_in_reserve(work)
+            except StoreFull:
+                if not self._grow():
+                    raise
 
     def _write_in_reserve(self, work, reserve_bytes=RESERVE_BYTES):
         self._set_map(self._map_bytes + reserve_bytes)

@@ -7,6 +7,7 @@ from .records import NUMBER, OFFSET, PAGE_TOPICS, REMOVED, Segment, runs_from
 from .retention import HISTORY_STEPS, by_topic, count_out, joined
 
 STEP_BATCHES = 500      # removed in one transaction; more would hold up the appends behind it
+STEP_BYTES = 1 << 20    # written anew, for what else is in the same records; it has to fit into the reserve
 STEP_LOOK = 5_000       # looked at: a batch that is chosen from counts for one, a run for 16 and a sixteenth of it
 
 
@@ -68,16 +69,18 @@ def told(removals):
 
 
 def _find(txn, db, state, chooser, most):
-    removals, changes, looked, cursor = [], [], 0, chooser.start
+    removals, changes, looked, written, cursor = [], [], 0, 0, chooser.start
     for run in runs_from(txn, db, cursor):
         if run.key >= chooser.stop:
             break
-        if len(removals) >= most or looked >= STEP_LOOK:
+        if len(removals) >= most or looked >= STEP_LOOK or written >= STEP_BYTES:
             return Found(removals, changes, cursor, False)
         gone, kept, asked = _choose(run, cursor, chooser, state.topics.all)
         removals += gone.values()
         if gone:
-            changes.append((OFFSET.pack(run.key), run.without(gone, state.topics.all)))
+            record = run.without(gone, state.topics.all)
+            changes.append((OFFSET.pack(run.key), record))
+            written += len(record or ())
         if kept is not None:
             return Found(removals, changes, kept.first, True)
         cursor = run.next
