@@ -18,12 +18,16 @@ _UNDER_WAY_BYTES = 1 << 20      # that a batch-format client has not granted cre
 _PEER_BYTES = 8 << 20           # the same, on all streams of one connection; beyond it each stream may have
 _LEAST_BYTES = 1 << 19          # this much: a client need not grant before it has consumed half of it
 _NIL = wire.pack(None)
+_BEAT = wire.pack((0,))
 
 
 class Peer:
-    """One connection: its channels, and the frames that its full pipe has not taken yet."""
+    """One connection: its channels, and the frames that its full pipe has not taken yet.
 
-    __slots__ = ("id", "channels", "unsent", "unsent_bytes", "streams", "under_way_bytes")
+    ``members`` are those of its streams that are members of consumers.
+    """
+
+    __slots__ = ("id", "channels", "unsent", "unsent_bytes", "streams", "members", "under_way_bytes")
 
     def __init__(self, id):
         self.id = id
@@ -31,6 +35,7 @@ class Peer:
         self.unsent = deque()
         self.unsent_bytes = 0
         self.streams = 0
+        self.members = set()
         self.under_way_bytes = 0
 
 
@@ -68,6 +73,10 @@ class Channel:
     def send(self, name, packed_args):
         """Send one event on this channel; return False if it has to wait in the peer's backlog."""
         return self.lane.send(self.peer, wire.answer(self.id, self.lane.new_id(), name, packed_args))
+
+    def beat(self):
+        """Send a heartbeat; if the client is gone, the lane learns of it."""
+        self.send(wire.HEARTBEAT, _BEAT)
 
     def close(self):
         """Leave the lane's books. Closing again does nothing."""
@@ -137,6 +146,8 @@ class Stream(Channel):
     def begin(self, feed):
         """Greet the client and start sending what *feed* has."""
         self.feed = feed
+        if feed.is_members:
+            self.peer.members.add(self)
         self._send_item(self._head + feed.greeting(self.lane.heartbeat_s))
         self.reserve = _RESERVE
         feed.subscription.on_ready = self.wake
@@ -196,6 +207,7 @@ class Stream(Channel):
     def close(self):
         if self.peer.channels.get(self.id) is self:
             self.peer.streams -= 1
+            self.peer.members.discard(self)
             self.peer.under_way_bytes -= self._under_way_bytes
         super().close()
 

@@ -22,9 +22,10 @@ class Feed:
 
     ``counts_bytes`` tells the lane that this client grants credit for what it consumed, so that
     bytes under way can be bounded; stock clients grant when half of 100 items are used.
+    ``is_members`` tells it that others wait for what this client does not finish.
     """
 
-    counts_bytes = False
+    counts_bytes = is_members = False
 
     def __init__(self, broker, subscription):
         self.subscription = subscription

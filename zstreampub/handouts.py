@@ -16,6 +16,8 @@ _DELIVERY, _TOKEN = pack("delivery"), pack("token")
 class _MemberFeed(Feed):
     """What both forms have in common: there is no offset to resume from, as the consumer knows it."""
 
+    is_members = True
+
     def end_item(self):
         error = self.subscription.error
         return self._control({"control": "end", "why": type(error).__name__ if error else "closed",

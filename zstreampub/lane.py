@@ -20,12 +20,12 @@ from .channels import Call, Channel, Peer, PublishCall, Stream
 from .errors import InternalError, LimitExceeded, RequestError, ZStreamPubError
 from .gather import Gatherer
 from .handouts import open_feed
+from .leavers import Leavers
 from .stats import Histogram
 from .transport import PeerGone, Transport
 
 logger = logging.getLogger(__name__)
 
-_BEAT = wire.pack((0,))
 _TICKS = 20                 # looks at every channel in the time of one heartbeat
 _TURN_S = 0.002             # how long the pump may hold the hub
 _STUCK_S = 0.005            # how often a full pipe is tried again
@@ -63,8 +63,10 @@ class Lane:
         self._id_base = uuid4().hex[8:].encode()
         self._ids = 0
         self._complained_at = -_COMPLAIN_S
+        leavers = Leavers(self._peers)
         self._transport = Transport(socket, self._receive)
-        self._tasks = [gevent.spawn(self._pump), gevent.spawn(self._tick)]
+        self._transport.watch_leaving(leavers.somebody_left)
+        self._tasks = [gevent.spawn(task) for task in (self._pump, self._tick, leavers.run)]
 
     # --- in -------------------------------------------------------------------------------
 
@@ -114,9 +116,9 @@ class Lane:
                 self._gatherer.add(call, *args)
                 return
             self._gatherer.flush()
-            append, call.result = requests.parse_publishing(name, self._broker, args)
-            append.reply = call.answer
-            self._broker.append(append)
+            order = requests.parse_publishing(name, self._broker, args)
+            call.result = order.result
+            self._broker.submit(order, call.answer)
         except Exception as error:      # whatever it is, the caller hears of it
             call.fail(self._broker.report(error))
 
@@ -309,7 +311,7 @@ class Lane:
             channel.suspect = False
         if now >= channel.beat_at and not channel.peer.unsent:      # what waits is a sign of life too, once it is read
             channel.beat_at = now + self.heartbeat_s
-            channel.send(wire.HEARTBEAT, _BEAT)
+            channel.beat()
         channel.keep_alive(now)
 
     # --- looking and ending ---------------------------------------------------------------

@@ -19,6 +19,7 @@ JOIN_OPTIONS = ("consumer", *CREATE_OPTIONS, "max_in_flight", "member", "held", 
 # What settles, and the options that it takes; extend takes its seconds as an argument.
 SETTLING = {"ack": ("before",), "nack": ("delay_s", "reason"), "reject": ("reason",), "extend": ()}
 
+_LONGEST_WORK_S = 366 * 86_400.0
 _LONGEST_FETCH_S = 3600.0
 _MOST_LISTED = 1_000
 _MOST_CLEARED = 1_000_000
@@ -31,7 +32,7 @@ def parse_settling(verb, args):
         raise MalformedRequest(f"{verb} takes {'' if least == 3 else '2 or '}3 arguments: see docs/protocol.rst.")
     consumer, deliveries, *rest = args
     if verb == "extend":
-        return consumer, deliveries, {"seconds": rest[0]}
+        return consumer, deliveries, {"seconds": within("seconds", rest[0], None, 0, _LONGEST_WORK_S, float)}
     if not rest:
         return consumer, deliveries, {}
     options = given(rest[0], SETTLING[verb])

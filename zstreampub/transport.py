@@ -40,6 +40,7 @@ class Transport:
         self._readable = Event()
         self._looking = False
         self._closed = False
+        self._monitor = self._monitor_watcher = None
         self._loop = gevent.get_hub().loop
         self._watcher = self._loop.io(socket.getsockopt(zmq.FD), 1)
         self._watcher.start(self._readable.set)
@@ -73,6 +74,16 @@ class Transport:
         self._readable.set()
         return True
 
+    def watch_leaving(self, left):
+        """Call *left* whenever a connection has broken: sending to its peer raises PeerGone from then on.
+
+        ZeroMQ does not tell whose it was. *left* runs in the hub and must not wait.
+        """
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor_watcher = self._loop.io(self._monitor.getsockopt(zmq.FD), 1)
+        self._monitor_watcher.start(self._take_leavings, left)
+        self._take_leavings(left)       # ZeroMQ wakes only who has found nothing before
+
     def link(self, callback):
         """Call *callback* if the drain ends; it does so by :meth:`close` or by a bug in ``receive``."""
         self._drain_task.link(callback)
@@ -83,6 +94,11 @@ class Transport:
         self._watcher.stop()
         self._watcher.close()
         self._drain_task.kill(block=False)
+        if self._monitor is not None:
+            self._monitor_watcher.stop()
+            self._monitor_watcher.close()
+            self._socket.disable_monitor()
+            self._monitor.close(linger=0)
         self._socket.close(linger=linger_ms)
 
     def abandon(self):
@@ -90,6 +106,17 @@ class Transport:
         self._closed = True
         self._watcher.stop()
         self._drain_task.kill(block=False)
+
+    def _take_leavings(self, left):
+        some = False
+        try:
+            while True:     # its descriptor is edge-triggered too
+                self._monitor.recv_multipart(_SEND)
+                some = True
+        except zmq.Again:
+            pass
+        if some:
+            left()
 
     def _look_again(self):
         if not self._looking:

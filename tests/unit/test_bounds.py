@@ -34,6 +34,9 @@ class FullPipes:
             self.took_one.set()
         return self.open
 
+    def watch_leaving(self, left):
+        pass
+
     def close(self, linger_ms):
         pass
 

@@ -32,6 +32,9 @@ class Pipe:
                 self._took_one.clear()
                 self._took_one.wait()
 
+    def watch_leaving(self, left):
+        pass
+
     def close(self, linger_ms):
         pass
 

@@ -117,6 +117,25 @@ def test_a_peer_that_has_left_is_told_of(echo):
             gevent.idle()
 
 
+def test_it_tells_that_somebody_has_left_each_time(echo):
+    left = Event()
+    echo.transport.watch_leaving(left.set)
+    with RawPeer(echo.endpoint) as staying:
+        staying.event("hello", [])
+        echo.wait_for(1)
+
+        for number in range(2, 5):
+            with RawPeer(echo.endpoint) as leaving:
+                leaving.send(b"hello")
+                echo.wait_for(number)
+                assert not left.is_set()
+            assert left.wait(10)
+            left.clear()
+
+        echo.transport.send(echo.peers[0], echo.got[0])
+        assert staying.receive()[1] == "hello"
+
+
 def test_a_bug_in_the_receiver_is_told_to_whoever_is_linked(echo):
     died = Event()
     echo.transport.link(lambda _: died.set())
