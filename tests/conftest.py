@@ -1,4 +1,4 @@
-"""How hard the property tests try: ``--hypothesis-profile=campaign`` for the long search."""
+"""How hard the property tests try: ``--hypothesis-profile=campaign --timeout=0`` for the long search."""
 
 from hypothesis import HealthCheck, settings
 

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment: every offset that was reported is there, once, with what was published."""
+"""SIGKILL at any moment: every offset that was reported is there, once, with all that its append carried."""
 
 import os
 import random
@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from tests.store_tools import Stores, contents, read_all
+from zstreampub.message import Batch
 
 ROUNDS = 12
 
@@ -31,9 +32,12 @@ store.follow(deliver)
 number = int(sys.argv[3])
 while True:
     for _ in range(number % 7 + 1):
-        store.append(Append([Batch.of("short", ["x"]), Batch.of(f"t.{number % 3}", [number], keys=["k"])],
-                            reply=number, producer=b"p", sequence=number))
+        store.append(Append([Batch.of("short", ["x"]),
+                             Batch.of(f"t.{number % 3}", [number], keys=["k"], ids=[str(number)])],
+                            reply=number, producer=b"p", sequence=number, changes=[b"%d" % number],
+                            records={b"newest": b"%d" % number}, journal_from=number % 1_000_000 - 300))
         number += 1
+    store.append(Append(records={b"alone": b"%d" % number}))
     gevent.sleep(0.0005)
 """
 
@@ -51,6 +55,21 @@ def write_and_kill(place, durability, start, wait_lines):
     return [tuple(map(int, line.split())) for line in lines]
 
 
+def check_what_goes_together(store, follower, stored):
+    """What one append carries is there, all of it or nothing."""
+    newest = max(stored.values())
+    journal = store.journal()
+    changes = [int(change) for _, change in journal]
+    assert [number for number, _ in journal] == list(range(journal[0][0], journal[0][0] + len(journal)))
+    assert changes == sorted(stored.values())[-len(changes):]
+    records = {key: int(value) for key, value in store.records(b"")}
+    assert records.pop(b"newest") == newest
+    assert all(newest - 6 <= number <= newest + 1 for number in records.values())
+    for offset, number in list(stored.items())[-20:]:
+        repeat = follower.append(Batch.of(f"t.{number % 3}", [number], ids=[str(number)]))
+        assert repeat.duplicate and repeat.firsts == [offset]
+
+
 def kill_again_and_again(place, durability):
     chance = random.Random(20)
     reported = []
@@ -60,11 +79,12 @@ def kill_again_and_again(place, durability):
         assert not reported or reports[0][0] > reported[-1][0], "no offset is given twice"
         reported += reports
         stores = Stores("lmdb", place)
-        store, _ = stores.open()
+        store, follower = stores.open()
         stored = {offset: payload for offset, topic, payload in contents(read_all(store, trims=store.trim_mark())[0])
                   if topic != "short"}
         assert all(stored.get(offset) == number for offset, number in reported)
         assert len(set(stored.values())) == len(stored), "nothing is stored twice"
+        check_what_goes_together(store, follower, stored)
         stores.close_all()      # checks the whole store
 
 

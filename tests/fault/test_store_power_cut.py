@@ -15,6 +15,7 @@ import pytest
 
 from tests.need import need_command
 from tests.store_tools import EVERYTHING, Stores, contents, read_all
+from zstreampub.message import Batch
 from zstreampub.settings import Settings
 
 CUTS = 80
@@ -25,17 +26,19 @@ import os, sys
 from tests.store_tools import Stores
 from zstreampub.message import Batch
 from zstreampub.settings import Settings
-from zstreampub.stores import checkpoint, writer
+from zstreampub.stores import checkpoint, rows, writer
 from zstreampub.topics import PatternSet
 # Often, so that cuts meet them: segments, saved counters, trims, a store closed and opened again.
 writer.SEGMENT_BATCHES = 8
 checkpoint.EVERY_BATCHES = 5
+rows.RECORD_BYTES = 100
 stores = Stores("lmdb", sys.argv[1])
 store, follower = stores.open(Settings(durability=sys.argv[2]))
 said = os.open(sys.argv[1] + "/said", os.O_WRONLY | os.O_CREAT)
 for at in range(120):
-    append = follower.append(Batch.of(f"t.{at % 3}", [at] * 3, keys=["k", None, None]), Batch.of("u", [b"x" * 3000]),
-                             producer=b"p", sequence=at)
+    append = follower.append(Batch.of(f"t.{at % 3}", [at] * 3, keys=["k", None, None], ids=[str(at), None, None]),
+                             Batch.of("u", [b"x" * 3000]), producer=b"p", sequence=at, changes=[b"%d" % at] * 2,
+                             records={b"at": b"%d" % at, b"old": None, b"%d" % at: b"x" * 500}, journal_from=at)
     os.write(said, b"%d %d %d\\n" % (at, *append.firsts))
     if at % 20 == 19:
         store.trim(PatternSet(["u"]), append.firsts[0] - 20)
@@ -101,6 +104,21 @@ def cut(events, chance, place):
     return [tuple(map(int, line.split())) for line in said.splitlines()]
 
 
+def check_what_goes_together(store, follower, found):
+    """What one append carried is there, all of it or nothing."""
+    newest = max((payload for payload in found.values() if isinstance(payload, int)), default=-1)
+    records = dict(store.records(b""))
+    assert int(records.pop(b"at", b"-1")) == newest
+    assert sorted(map(int, records)) == list(range(newest + 1))
+    journal = store.journal()
+    assert not journal or [(number, int(change)) for number, change in journal] == \
+        [(number, number // 2) for number in range(journal[0][0], 2 * newest + 2)]
+    assert (newest >= 0) == bool(journal)
+    for number in range(max(newest - 5, 0), newest + 1):
+        repeat = follower.append(Batch.of(f"t.{number % 3}", [number], ids=[str(number)]))
+        assert repeat.duplicate and found[repeat.firsts[0]] == number
+
+
 @pytest.mark.parametrize("durability", ["sync", "relaxed"])
 def test_what_was_answered_survives_a_power_cut(recorder, tmp_path, durability):
     events = record_run(recorder, tmp_path / "run", durability)
@@ -120,6 +138,7 @@ def test_what_was_answered_survives_a_power_cut(recorder, tmp_path, durability):
         lost += missing
         assert missing <= (durability == "relaxed")
         assert there == [number for number, _, _ in said][:len(there)], "only the last commit may be missing"
+        check_what_goes_together(store, follower, found)
         assert follower.publish("new", 1) > max(next for _, _, next in said), "no offset is given twice"
         assert store.topics(EVERYTHING)
         stores.close_all()

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
 )
 
 from tests.store_tools import PLENTY, Stores, contents
+from zstreampub.errors import DuplicateId, NextMismatch
 from zstreampub.message import Batch
 from zstreampub.store import Append
 from zstreampub.topics import PatternSet
@@ -26,12 +27,18 @@ PATTERNS = [">", "*", "a.*", "*.c", "a.>", "$s.>", "none", *TOPICS]
 topics = st.sampled_from(TOPICS)
 keys = st.sampled_from([None, None, "k", "l"])
 batches = st.tuples(topics, st.lists(keys, min_size=1, max_size=6))
+ids = st.lists(st.sampled_from([None, "i", "j", "k", "l"]), min_size=1, max_size=3)
+changes = st.lists(st.binary(max_size=30), max_size=3)
+records = st.dictionaries(st.sampled_from([b"a", b"ab", b"b", b"\xff"]), st.sampled_from([None, b"", b"value"]))
+# Some batches with ids, whether the next offset of the first one's topic is expected, rightly or not, and the rest.
+appends_with_more = st.tuples(st.lists(st.tuples(topics, ids), max_size=3),
+                              st.sampled_from([None, None, "right", "wrong"]), changes, records)
 wanted_sets = st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=3)
 offsets = st.integers(0, 120)
 
 
 class Model(RuleBasedStateMachine):
-    """``log`` is the list: ``(first, topic, keys)`` of every batch that is kept."""
+    """``log`` is the list: ``(first, topic, keys)`` of every batch that is kept; ``batches`` has each by its first."""
 
     kind = "memory"
 
@@ -45,6 +52,12 @@ class Model(RuleBasedStateMachine):
         self.sequence = 0
         self.reader = (0, 0)            # a cursor and the trim mark of its last read
         self.missed = []                # batches trimmed since that read
+        self.batches = {}
+        self.nexts = {}                 # of topics
+        self.ids = {}                   # (topic, id) -> offset
+        self.journal = []
+        self.forgotten = 0
+        self.records = {}
 
     def teardown(self):
         self.stores.close_all()
@@ -57,10 +70,9 @@ class Model(RuleBasedStateMachine):
         told = self.follower.append_all([Append([self.packed(*one) for one in batches]) for batches in appends])
         for append, made in zip(told, appends):
             assert append.error is None
-            for first, (topic, column) in zip(append.firsts, made):
+            for first, batch, (topic, column) in zip(append.firsts, append.batches, made):
                 assert first == self.end
-                self.log.append((first, topic, column))
-                self.end += len(column)
+                self.note(batch, topic, column)
 
     @rule(batch=batches)
     def append_twice(self, batch):
@@ -69,18 +81,71 @@ class Model(RuleBasedStateMachine):
             [Append([self.packed(*batch)], producer=b"p", sequence=self.sequence) for _ in range(2)])
         assert original.firsts == retry.firsts == [self.end]
         assert retry.duplicate
-        self.log.append((self.end, *batch))
-        self.end += len(batch[1])
+        self.note(original.batches[0], *batch)
+
+    @rule(made=st.lists(appends_with_more, min_size=1, max_size=4))
+    def append_with_more(self, made):
+        told = []
+        for batches, expected, changes, records in made:
+            append = Append([Batch.of(topic, [f"{topic} {at}" for at in range(len(column))], ids=column)
+                             for topic, column in batches], changes=changes, records=records)
+            if batches and expected is not None:
+                topic = batches[0][0]
+                append.expected_next = {topic: self.nexts.get(topic, 0) + (expected == "wrong")}
+            told.append((append, self.decide(append, batches)))
+        self.follower.append_all([append for append, _ in told])
+        for append, outcome in told:
+            assert (append.firsts if append.error is None else type(append.error)) == outcome
+
+    def decide(self, append, batches):
+        """Return the firsts of *append*, or the class of its error, and take over what it changes."""
+        firsts, placed, own, end = [], [], {}, self.end
+        for batch, (topic, column) in zip(append.batches, batches):
+            found = [None if id is None else own.get((topic, id), self.ids.get((topic, id))) for id in column]
+            if None not in found and found == list(range(found[0], found[0] + len(found))):
+                firsts.append(found[0])
+                continue
+            named = [id for id in column if id is not None]
+            if found.count(None) < len(found) or len(set(named)) < len(named):
+                return DuplicateId
+            own.update(((topic, id), offset) for offset, id in enumerate(column, end) if id is not None)
+            firsts.append(end)
+            placed.append((batch, topic))
+            end += len(column)
+        if placed and any(self.nexts.get(topic, 0) != next for topic, next in (append.expected_next or {}).items()):
+            return NextMismatch
+        for batch, topic in placed:
+            self.note(batch, topic, [None] * batch.count)
+        self.ids.update(own)
+        self.journal += append.changes
+        self.records.update(append.records)
+        return firsts
+
+    def note(self, batch, topic, column):
+        self.log.append((self.end, topic, column))
+        self.batches[self.end] = batch
+        self.end += len(column)
+        self.nexts[topic] = self.end
+
+    @rule(share=st.floats(0, 1))
+    def forget(self, share):
+        self.forgotten = max(self.forgotten, int(share * len(self.journal)))
+        append = self.follower.append(journal_from=self.forgotten)
+        assert append.error is None and append.journal_next == len(self.journal)
 
     @rule(patterns=wanted_sets, next=offsets)
     def trim(self, patterns, next):
         wanted = PatternSet(patterns)
         gone = [batch for batch in self.log if batch[1] in wanted and batch[0] + len(batch[2]) <= next]
+        self.follower.removals.clear()
         assert self.store.trim(wanted, next) == sum(len(batch[2]) for batch in gone)
         self.log = [batch for batch in self.log if batch not in gone]
         self.missed += gone
         if gone:
             self.first = self.log[0][0] if self.log else self.end
+        assert sorted((offset, topic) for topic, first, next in self.follower.removals
+                      for offset in range(first, next)) == \
+            [(offset, topic) for first, topic, column in gone for offset in range(first, first + len(column))]
 
     @rule(cursor=offsets)
     def seek(self, cursor):
@@ -154,6 +219,26 @@ class Model(RuleBasedStateMachine):
         there = len(self.messages(wanted, 0, PLENTY))
         assert len(self.messages(wanted, offset, PLENTY)) == min(count, there)
 
+    @rule(patterns=wanted_sets, first=offsets, next=offsets)
+    def measure(self, patterns, first, next):
+        wanted, there = PatternSet(patterns), []
+        for at, topic, column in self.log:
+            if topic in wanted and first < next and at < next and at + len(column) > first:
+                there.append(self.batches[at].slice(max(first - at, 0), min(next - at, len(column))))
+        assert self.store.measure(wanted, first, next) == (
+            sum(batch.count for batch in there), sum(batch.size for batch in there),
+            there[0].time_us if there else None)
+
+    @rule()
+    def journal_and_records(self):
+        kept = self.store.journal()
+        assert [number for number, _ in kept] == list(range(len(self.journal) - len(kept), len(self.journal)))
+        assert [change for _, change in kept] == self.journal[len(self.journal) - len(kept):]
+        assert len(kept) >= len(self.journal) - self.forgotten
+        there = sorted((key, value) for key, value in self.records.items() if value is not None)
+        assert self.store.records(b"") == there
+        assert self.store.records(b"a", b"a") == [(key, value) for key, value in there if key == b"ab"]
+
     @rule(patterns=wanted_sets)
     def topics(self, patterns):
         wanted, counts = PatternSet(patterns), {}
@@ -184,6 +269,10 @@ class LmdbModel(Model):
             self.patch.setattr("zstreampub.stores.reading.STEP_RUNS", 2)
             self.patch.setattr("zstreampub.stores.reading.SCAN_SHARE", 1)
             self.patch.setattr("zstreampub.stores.chunk.LOOK_BATCHES", 5)
+            self.patch.setattr("zstreampub.stores.measuring.STEP_RUNS", 2)
+            self.patch.setattr("zstreampub.stores.measuring._AT_ONCE", 2)
+            self.patch.setattr("zstreampub.stores.rows.RECORD_BYTES", 60)
+            self.patch.setattr("zstreampub.stores.rows.FORGET_RECORDS", 2)
 
     @precondition(lambda self: self.end)
     @rule()
@@ -199,7 +288,8 @@ class LmdbModel(Model):
         self.patch.undo()
 
 
-@pytest.mark.parametrize("model, examples", [(Model, 40), (LmdbModel, 60)])
-def test_a_store_and_a_list_never_disagree(model, examples):
+@pytest.mark.parametrize("model", [Model, LmdbModel])
+def test_a_store_and_a_list_never_disagree(model):
+    deep = settings.default.max_examples > 1_000        # see tests/conftest.py
     run_state_machine_as_test(model, settings=settings(
-        max_examples=examples, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)))
+        stateful_step_count=60 if deep else 25, suppress_health_check=list(HealthCheck)))

@@ -17,10 +17,13 @@ from .choosers import Below, Kept
 from .chunk import LOOK_BATCHES, ChunkBuilder
 from .group import Group
 from .heap import Heap
+from .heap_sweep import HeapSweep
 from .keys import key_digest
 from .producers import Producers
 from .retention import HISTORY_STEPS, by_topic, count_out, gap_of, joined, vague_gap_of
 from .state import LogState
+
+COMPACT_REST_S = 0.005
 
 
 class MemoryStore(Store):
@@ -44,7 +47,9 @@ class MemoryStore(Store):
         self._timer = None
         if settings.retention:
             self._timer = self._hub.loop.timer(settings.retention_interval_s, settings.retention_interval_s, ref=False)
-            self._timer.start(self._retain)
+            self._timer.start(self._look)
+        self._sweep = HeapSweep(self._heap, self._state, settings, self._remove)
+        self._next_step = None
 
     # --- writing -----------------------------------------------------------------
 
@@ -122,6 +127,21 @@ class MemoryStore(Store):
         for limits in topics.limits:
             while (walk := limits.walk(self._state.guards, now_us)) is not None:
                 self._walk(walk())
+        self._state.judge()
+
+    def _look(self):
+        self._retain()
+        if self._next_step is None:
+            self._compact()
+
+    def _compact(self):
+        """Take one step of a compaction; the next one when everybody has had a turn."""
+        if self._next_step is not None:
+            self._next_step.close()
+            self._next_step = None
+        if self._sweep.step():
+            self._next_step = self._hub.loop.timer(COMPACT_REST_S, ref=False)
+            self._next_step.start(self._compact)
         self._state.judge()
 
     def _walk(self, chooser):
@@ -236,7 +256,7 @@ class MemoryStore(Store):
         self._check_open()
         messages = size = 0
         oldest_us = None
-        for at in self._heap.firsts[self._heap.at(first):]:
+        for at in self._heap.firsts[self._heap.at(first):] if first < next else ():
             batch = self._heap[at]
             if at >= next:
                 break
@@ -290,6 +310,8 @@ class MemoryStore(Store):
         if self._timer is not None:
             self._timer.stop()
             self._timer.close()
+        if self._next_step is not None:
+            self._next_step.close()
 
     def _check_open(self):
         if self._closed:
