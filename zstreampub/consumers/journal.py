@@ -18,7 +18,7 @@ import struct
 
 import msgpack
 
-from .lease import IN_FLIGHT, PARKED, SETTLING, WAITING, Lease, pairs
+from .lease import DYING, IN_FLIGHT, SETTLING, Lease, pairs
 
 FORMAT = 1
 HEADS = b"consumers/head/"
@@ -100,8 +100,8 @@ def unpack_head(packed):
 def _lease(lease, clock):
     while lease.kind == SETTLING:       # until that is on disk, it is what it was
         lease = lease.back
-    kind = lease.kind if lease.kind in (IN_FLIGHT, PARKED) else WAITING
-    due_us = 0 if kind == PARKED or not lease.due else clock.to_wall_us(lease.due)
+    kind = IN_FLIGHT if lease.kind == DYING else lease.kind     # it comes up again at once
+    due_us = clock.to_wall_us(lease.due) if lease.due else 0
     return kind, lease.token, lease.delivery, due_us, lease.error
 
 
@@ -138,8 +138,11 @@ class Replay:
         pending, state = self._state.pending, self._state
         for first, next in pairs(runs):
             for offset in range(first, next):
-                pending.pop(offset, None)
+                lease = pending.pop(offset, None)
+                if lease is not None:       # an ack whose answer was lost with the server comes again
+                    state.recent[offset] = lease.token
             state.ahead.update(range(max(first, state.cursor), next))
+        state.remember((), None)
 
     def _lease(self, kind, token, delivery, due_us, error, runs):
         due = self._clock.from_wall_us(due_us) if due_us else 0.0
