@@ -62,6 +62,16 @@ def test_publish_returns_the_offset_and_the_message_can_be_looked_up(broker):
     assert broker.get(first + 3) is None
 
 
+def test_what_repeats_an_id_is_delivered_once_though_its_append_has_something_new(broker):
+    subscription = broker.subscribe(">", until=3)
+    original = broker.publish("a", 1, id="x")
+
+    firsts = broker.append_and_wait(Append([Batch.of("b", [2]), Batch.of("a", [1], ids=["x"]), Batch.of("b", [3])]))
+
+    assert firsts == [1, original, 2]
+    assert [message.payload for message in subscription] == [1, 2, 3]
+
+
 def test_a_message_may_have_the_limit_and_not_one_byte_more(broker):
     broker.publish("a", bytes(98))
     broker.publish_many("a", [bytes(98), "small"])
