@@ -4,10 +4,14 @@ A room of the :class:`~zstreampub.service.Service`. A member gets its messages b
 the option ``consumer``; what it has worked on it settles here, also over another connection.
 """
 
-from . import steering
-from .checks import check_options
+from .checks import check_options, within
 from .described import described
-from .payload import Undecodable
+from .steering import CREATE_OPTIONS, UPDATE_OPTIONS, given, parse_settling
+from .wire import pack
+
+_MOST_LISTED = 1_000
+_LIST_BYTES = 4 << 20       # of one answer: packing it holds the hub
+_LIST_FIRST = 16            # messages whose size says how many may come with them
 
 
 class ConsumerMethods:
@@ -48,7 +52,7 @@ class ConsumerMethods:
         return self._settle("extend", consumer, deliveries, seconds)
 
     def _settle(self, verb, *args):
-        consumer, deliveries, options = steering.parse_settling(verb, args)
+        consumer, deliveries, options = parse_settling(verb, args)
         return getattr(self._broker.consumers, verb)(consumer, deliveries, **options)
 
     # --- getting without a stream -----------------------------------------------------------
@@ -59,9 +63,8 @@ class ConsumerMethods:
 
         options: count (1), timeout_s (0: do not wait), offset (that very message).
         """
-        count, options = steering.parse_fetch(options, self._broker.settings.max_member_in_flight)
-        found = self._broker.consumers.fetch(consumer, count, **options)
-        return [{**as_map(one), "delivery": one.delivery, "token": one.token} for one in found]
+        found = self._broker.consumers.fetch(consumer, **given(options, ("count", "timeout_s", "offset")))
+        return [{**one.as_map(), "delivery": one.delivery, "token": one.token} for one in found]
 
     @described
     def peek(self, consumer):
@@ -74,7 +77,7 @@ class ConsumerMethods:
 
         options: first (an offset), limit (100).
         """
-        return self._broker.consumers.browse(consumer, **steering.parse_listing(options))
+        return _listed(self._broker.consumers.browse, consumer, options)
 
     @described
     def replace(self, consumer, offset, payload):
@@ -100,7 +103,7 @@ class ConsumerMethods:
         options: start, mode, ack_wait_s, backoff_s, jitter, max_deliveries, max_pending, retention,
         expired, max_dead, inactive_s.
         """
-        return self._broker.consumers.create(name, patterns, **steering.given(options, steering.CREATE_OPTIONS))
+        return self._broker.consumers.create(name, patterns, **given(options, CREATE_OPTIONS))
 
     @described
     def update_consumer(self, name, options):
@@ -109,7 +112,7 @@ class ConsumerMethods:
         options: ack_wait_s, backoff_s, jitter, max_deliveries, max_pending, retention, expired,
         max_dead, inactive_s.
         """
-        return self._broker.consumers.update(name, **check_options(options, steering.UPDATE_OPTIONS))
+        return self._broker.consumers.update(name, **check_options(options, UPDATE_OPTIONS))
 
     @described
     def delete_consumer(self, name):
@@ -139,7 +142,7 @@ class ConsumerMethods:
 
         options: first (an offset), limit (100).
         """
-        return self._broker.consumers.dead(consumer, **steering.parse_listing(options))
+        return _listed(self._broker.consumers.dead, consumer, options)
 
     @described
     def redrive(self, consumer, options=None):
@@ -147,7 +150,7 @@ class ConsumerMethods:
 
         options: offsets (of the dead letters; without them all), topic (another one to publish to).
         """
-        return self._broker.consumers.redrive(consumer, **check_options(options, ("offsets", "topic")))
+        return self._broker.consumers.redrive(consumer, **given(options, ("offsets", "topic")))
 
     @described
     def purge(self, consumer, options=None):
@@ -155,7 +158,7 @@ class ConsumerMethods:
 
         options: offsets (of the dead letters; without them all).
         """
-        return self._broker.consumers.purge(consumer, **check_options(options, ("offsets",)))
+        return self._broker.consumers.purge(consumer, **given(options, ("offsets",)))
 
     @described
     def clear_acked(self, consumer, options=None):
@@ -163,12 +166,23 @@ class ConsumerMethods:
 
         options: keep_latest (1000), max_delete (1000).
         """
-        return self._broker.consumers.clear_acked(consumer, **steering.parse_clearing(options))
+        return self._broker.consumers.clear_acked(consumer, **given(options, ("keep_latest", "max_delete")))
 
 
-def as_map(message):
-    """Return *message* as the map that a client gets, also one whose payload is no msgpack value."""
-    fields = message.as_map()
-    if isinstance(message.payload, Undecodable):
-        fields.update(payload=message.payload.raw, error="InvalidPayload")
-    return fields
+def _listed(look, consumer, options):
+    """Return a list of *look*'s messages; it ends before ``limit`` where the answer has become large."""
+    options = given(options, ("first", "limit"))
+    limit = within("limit", options.get("limit"), 100, 1, _MOST_LISTED)
+    first, found, size = options.get("first"), [], 0
+    share = _LIST_FIRST
+    while size < _LIST_BYTES and len(found) < limit:
+        share = min(share, limit - len(found))
+        some = look(consumer, first=first, limit=share)
+        found += some
+        if len(some) < share:
+            break
+        sizes = [len(pack(one)) for one in some]
+        size += sum(sizes)
+        first = some[-1]["offset"] + 1
+        share = max(1, (_LIST_BYTES - size) // max(sizes))
+    return found

@@ -37,6 +37,7 @@ import msgpack
 from .errors import BatchTooLarge, InvalidBatch, StoreCorrupt
 from .payload import (
     METADATA_COLUMNS,
+    Undecodable,
     can_be_carried,
     check_message_size,
     check_metadata,
@@ -86,6 +87,8 @@ class Message:
             value = getattr(self, name)
             if value is not None:
                 fields[name] = value
+        if isinstance(self.payload, Undecodable):
+            fields.update(payload=self.payload.raw, error="InvalidPayload")
         return fields
 
     def __repr__(self):

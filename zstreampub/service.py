@@ -13,7 +13,7 @@ import zerorpc
 from gevent.event import Event
 
 from . import requests
-from .consumer_methods import ConsumerMethods, as_map
+from .consumer_methods import ConsumerMethods
 from .described import described
 from .handouts import open_feed
 from .version import __version__
@@ -138,7 +138,7 @@ class _Alarm:
 
 
 def _map_or_nil(message):
-    return None if message is None else as_map(message)
+    return None if message is None else message.as_map()
 
 
 def _plain(item):
