@@ -242,8 +242,10 @@ class Consumption(Reader):
             self._parcels.append((None, None, None, control))
 
     def _greet(self, greeting):
+        left = self.id
         if not super()._greet(greeting):
             return False
+        self._unsubscribe(self._channels, left)     # the server may not know yet: what was on its way goes to others
         self.max_in_flight = greeting.get("max_in_flight")
         self.ack_wait_s = greeting.get("ack_wait_s", self.ack_wait_s)
         self._held.keep(greeting.get("held") or ())

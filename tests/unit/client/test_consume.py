@@ -178,6 +178,7 @@ def test_a_lost_connection_is_rejoined_at_once_with_all_that_is_held(server, cli
                                             "held": [[1, 1], [2, 1], [8, 2]]}]
     assert payloads(take(consumption, 2)) == [2, 8]
     assert consumption.resumed == 1
+    assert server.wait_for("unsubscribe").args == [f"sub-{stream.id.hex()}"]    # what was on its way to it comes again
 
 
 def test_what_waits_here_and_was_not_kept_is_dropped_and_may_come_again(server, client):
