@@ -6,7 +6,7 @@ here it is seen to that there is no argument and no option of which they have ne
 """
 
 from .checks import check_options, within
-from .errors import MalformedRequest
+from .errors import InvalidOption, MalformedRequest
 
 SETTINGS = ("mode", "ack_wait_s", "backoff_s", "jitter", "max_deliveries", "max_pending", "retention", "expired",
             "max_dead", "inactive_s")
@@ -27,10 +27,12 @@ def parse_settling(verb, args):
         raise MalformedRequest(f"{verb} takes {'' if least == 3 else '2 or '}3 arguments: see docs/protocol.rst.")
     consumer, deliveries, *rest = args
     if verb == "extend":
-        return consumer, deliveries, {"seconds": within("seconds", rest[0], None, 0, _LONGEST_WORK_S, float)}
-    options = given(rest[0], SETTLING[verb]) if rest else {}
-    if deliveries is None and "before" in options:
-        deliveries = []
+        options = {"seconds": within("seconds", rest[0], None, 0, _LONGEST_WORK_S, float)}
+    else:
+        options = given(rest[0], SETTLING[verb]) if rest else {}
+    if deliveries is None and "before" not in options:      # more likely a mistake than a wish
+        raise InvalidOption("deliveries is an offset, or a list of offsets, [offset, token] and [first, next, token]; "
+                            "it may be nil only in an ack with before.", option="deliveries")
     return consumer, deliveries, options
 
 
