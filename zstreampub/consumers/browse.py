@@ -1,7 +1,7 @@
 """Browsing: the messages that a consumer has not settled, and removing those that it has. May wait."""
 
 from ..checks import within
-from .lease import IN_FLIGHT, PARKED, WAITING
+from .lease import IN_FLIGHT, SETTLING, WAITING
 
 _READ = 1_000
 _READ_BYTES = 1 << 20
@@ -63,11 +63,11 @@ class Browsing:
             if offset < state.cursor or offset in state.ahead:
                 return None
             how, delivery = "new", 0
-        elif lease.kind in (IN_FLIGHT, WAITING, PARKED):
+        elif lease.kind == SETTLING:
+            return None
+        else:
             how = "in_flight" if lease.kind == IN_FLIGHT else "waiting" if lease.delivery else "new"
             delivery = lease.delivery
-        else:
-            return None
         return {**message.as_map(), "state": how, "delivery": delivery}
 
     def clear_acked(self, name, *, keep_latest=1000, max_delete=1000):

@@ -5,6 +5,8 @@ when it is on disk, ``failed`` when it is not and never will be: then it takes b
 nothing else has happened to the same messages since.
 """
 
+import itertools
+
 from . import journal
 from .lease import IN_FLIGHT, PARKED, WAITING
 
@@ -128,9 +130,12 @@ class Gone:
 class Flush:
     """What one append carries: ``ops``, where the cursors go, and who waits for the outcome."""
 
-    __slots__ = ("ops", "moves", "replies", "records", "error")
+    __slots__ = ("ops", "moves", "replies", "records", "error", "number")
+
+    numbers = itertools.count()
 
     def __init__(self):
+        self.number = next(self.numbers)
         self.ops = []
         self.moves = []         # (consumer, state, cursor from, cursor to)
         self.replies = []       # (reply, count, error)

@@ -54,7 +54,7 @@ class Consumer:
         self.dirty = False
         self.frozen = self.deleted = self.prepared = False
         self.dead = self.undertaker = self.rereading = None     # set by home.add
-        self.retry_at = self.linger_until = None
+        self.retry_at = self.bury_at = self.linger_until = None
         self.takers = 0             # fetches that wait
         self.used_at = home.clock.now()
         self.alarm_at = None
@@ -87,7 +87,7 @@ class Consumer:
         if not self.home.draining:      # the end of the server is not that of its members: they come back
             for lease in tuple(member.leases):
                 self.lapse(lease, now)
-                self.ops.append(Added(self, lease))
+                self.ops.append(Added(self, lease, lease.now(self.state.pending)))      # what is settled stays so
         for other in self.members:
             self.line_up(other)     # an exclusive one has waited for this
         if not self.members:
@@ -335,13 +335,16 @@ class Consumer:
             self.lapse(lease, now, self.delay_s(lease.delivery) if lease.taken else 0.0)
         if self.retry_at is not None and self.retry_at <= now:
             self.retry_at = None
+        if self.bury_at is not None and self.bury_at <= now:
+            self.bury_at = None
+            self.undertaker.go_on()
         if over or state.has_ready or self.unsaved:
             self.home.touch(self)
         if self.linger_until is not None and self.linger_until <= now:
             self.linger_until = None
             if not self.members and not self.takers:
                 self.stop_reading()
-        times = [state.next_due, self.retry_at, self.linger_until, self.inactive_at]
+        times = [state.next_due, self.retry_at, self.bury_at, self.linger_until, self.inactive_at]
         return min((time for time in times if time is not None), default=None)
 
     def is_waiting(self, lease):

@@ -7,9 +7,9 @@ import logging
 
 import gevent
 
-from ..errors import ConsumerDeleted, StoreClosed, StoreFull
+from ..errors import ConsumerDeleted, StoreClosed
 from ..message import Batch
-from ..store import Append
+from ..store import Append, Gap
 from ..topics import PatternSet
 from . import journal
 from .lease import DYING, pairs, runs_of
@@ -73,20 +73,19 @@ class DeadLetters:
 
 
 class Burial:
-    """Messages of a consumer that become dead letters: all that is under *lease*."""
+    """Messages of a consumer that become dead letters: all that is under *lease*.
 
-    def __init__(self, state, lease, why, error, told):
+    If somebody waits for it (``told(error)``), then it is done or it fails, and ``undo(now)`` takes it back; else
+    it is tried until it is done.
+    """
+
+    def __init__(self, state, lease, why, error, told=None, undo=None):
         self.state = state
         self.lease = lease
         self.why = why
         self.error = error
         self.told = told
-
-    def tell(self, error):
-        """Tell whoever waits for it, once."""
-        if self.told is not None:
-            told, self.told = self.told, None
-            told(error)
+        self.undo = undo
 
 
 class Undertaker:
@@ -102,28 +101,41 @@ class Undertaker:
         if burial.lease.kind != DYING:
             burial.state.turn(burial.lease, DYING)
         self._burials.append(burial)
-        if self._task is None:
-            self._task = gevent.spawn(self._run)
+        self.go_on()
 
     def _run(self):
         try:
             while self._burials:
-                try:
-                    self._bury_some()
-                except StoreFull as error:      # it stays pending, and is tried again
-                    self._tell_all(error)
-                    logger.warning("consumer %s: dead letters wait for room: %s", self._consumer.name, error)
-                    gevent.sleep(_AGAIN_S)
-        except StoreClosed as error:
-            self._tell_all(error)
-        except Exception as error:      # whoever waits must hear of it
-            self._tell_all(self._consumer.home.report(error))
+                self._bury_some()
+        except Exception as error:      # whatever it is, whoever waits must hear of it
+            self._fail(self._consumer.home.as_ours(error))
         finally:
             self._task = None
 
-    def _tell_all(self, error):
-        for burial in self._burials:
-            burial.tell(type(error)(str(error), **getattr(error, "facts", {})))
+    def _fail(self, error):
+        """Nothing was stored: take back what somebody waits for, and try the rest again later."""
+        consumer = self._consumer
+        burials, self._burials = self._burials, []
+        for burial in burials:
+            if burial.told is None:
+                self._burials.append(burial)
+                continue
+            burial.undo(consumer.home.clock.now())
+            burial.told(type(error)(str(error), **error.facts))
+        if self._burials and not isinstance(error, StoreClosed):
+            logger.warning("consumer %s: dead letters cannot be stored now: %s", consumer.name, error)
+            consumer.bury_at = consumer.home.clock.now() + _AGAIN_S
+            consumer.home.watch_time(consumer, consumer.bury_at)
+
+    def go_on(self):
+        """Try again what could not be stored; never waits."""
+        if self._burials and self._task is None:
+            self._task = gevent.spawn(self._run)
+
+    def _done(self, burial, error=None):
+        self._burials.remove(burial)
+        if burial.told is not None:
+            burial.told(error)
 
     def _bury_some(self):
         consumer = self._consumer
@@ -142,6 +154,9 @@ class Undertaker:
         packed = journal.pack_change(home.token, [[state.id, 0, 0, state.acked, state.redelivered,
                                                    journal.settled(runs)]])
         home.append_and_wait(consumer, Append([self._batch(letters)] if letters else [], changes=[packed]))
+        for first, next in pairs(runs_of(offset for offset in offsets if offset not in found
+                                         and state.pending.get(offset) is chosen[offset].lease)):
+            consumer.tell_gap(Gap(first, next, next - first, "retention"))      # nobody has told of it yet
         self._buried(state, chosen, offsets, runs, letters)
 
     def _choose(self, state):
@@ -149,16 +164,14 @@ class Undertaker:
         chosen: dict = {}
         for burial in tuple(self._burials):
             if burial.state is not state:
-                self._burials.remove(burial)
-                burial.tell(ConsumerDeleted("The consumer was moved or deleted meanwhile."))
+                self._done(burial, ConsumerDeleted("The consumer was moved or deleted meanwhile."))
                 continue
             for offset in burial.lease.offsets(state.pending):
                 chosen[offset] = burial
                 if len(chosen) >= _AT_ONCE:
                     return chosen
             if not burial.lease.left:
-                self._burials.remove(burial)
-                burial.tell(None)
+                self._done(burial)
         return chosen
 
     def _buried(self, state, chosen, offsets, runs, letters):
@@ -169,8 +182,7 @@ class Undertaker:
         consumer.dirty = True
         for burial in tuple(self._burials):
             if not burial.lease.left:
-                self._burials.remove(burial)
-                burial.tell(None)
+                self._done(burial)
         home.touch(consumer)
         if consumer.state is state and letters:
             home.died(consumer, len(letters))

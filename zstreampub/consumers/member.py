@@ -211,7 +211,11 @@ class Member:
             error.facts.setdefault("resume", self.position)
             self.error = error
         self.forget()
+        untold = [item for item in self.queue.items if isinstance(item, Gap)]
+        self.queue.items.clear()
         self.consumer.leave(self)
+        for gap in untold:
+            self.consumer.tell_gap(gap)
         self._wake()
 
     def _wake(self):

@@ -11,7 +11,7 @@ import gevent
 from gevent.event import AsyncResult
 from gevent.lock import RLock
 
-from ..errors import InvalidOption, ServerDraining, UnknownConsumer, ZStreamPubError
+from ..errors import InvalidOption, ServerDraining, StaleDelivery, StoreClosed, UnknownConsumer, ZStreamPubError
 from ..policy import Spill
 from ..store import Append, Guard
 from . import journal
@@ -103,14 +103,16 @@ class Consumers(Describing, Joining, Letters, Steering):
             reply = self._after_burials(call, reply)
         elif call.before is not None:
             reply = partial(self._ack_on, name, call, reply)
+        if call.earlier:
+            reply = partial(_after_earlier, call.earlier, reply)
         if consumer.ops:
             self.touch(consumer)
-        elif call.flush is None and not call.burials:
+            flush.replies.append((reply, call.count, call.error))
+        elif call.earlier:
+            last = max(call.earlier, key=lambda one: one.number)
+            last.replies.append((reply, call.count, call.error))
+        else:
             reply(call.count, call.error)
-            return
-        waits_for = flush if consumer.ops or call.flush is None else call.flush
-        waits_for.replies.append((reply, call.count, call.error))
-        self._writing.schedule()
 
     def _ack_on(self, name, call, reply, count, error):
         """Acknowledge the rest of what an ack up to an offset has named."""
@@ -127,9 +129,10 @@ class Consumers(Describing, Joining, Letters, Steering):
         def one_less(error):
             nonlocal left
             left -= 1
-            outcome[1] = outcome[1] or error
+            if outcome[1] is None or (error is not None and isinstance(outcome[1], StaleDelivery)):
+                outcome[1] = error
             if not left:
-                reply(outcome[0], outcome[1])
+                reply(*outcome)
 
         def written(count, error):
             outcome[0] = count
@@ -217,8 +220,8 @@ class Consumers(Describing, Joining, Letters, Steering):
     def reread(self, consumer):
         consumer.rereading.start()
 
-    def bury(self, consumer, lease, why, error, told=None):
-        consumer.undertaker.bury(Burial(consumer.state, lease, why, error, told))
+    def bury(self, consumer, lease, why, error, told=None, undo=None):
+        consumer.undertaker.bury(Burial(consumer.state, lease, why, error, told, undo))
 
     def died(self, consumer, many):
         """Learn that *many* more dead letters are on disk; too many pause the consumer (may wait)."""
@@ -282,7 +285,13 @@ class Consumers(Describing, Joining, Letters, Steering):
     def _guard_soon(self):
         if self._guard_timer is None and not self._closed:
             self._guard_timer = gevent.get_hub().loop.timer(GUARD_S, ref=False)
-            self._guard_timer.start(self.guard)
+            self._guard_timer.start(self._guard_now)
+
+    def _guard_now(self):
+        try:
+            self.guard()
+        except StoreClosed:
+            pass        # or dead: then it removes nothing
 
     def _stop_guard_timer(self):
         timer, self._guard_timer = self._guard_timer, None
@@ -390,6 +399,12 @@ class _Locked:
         entry[1] -= 1
         if not entry[1]:
             del self._locks[self._name]
+
+
+def _after_earlier(flushes, reply, count, error):
+    """Reply what became of a call that depends on earlier *flushes*, too; they are through."""
+    failed = next((flush.error for flush in flushes if flush.error is not None), None)
+    reply(0 if failed else count, failed or error)
 
 
 def _given(options):

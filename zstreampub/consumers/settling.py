@@ -14,13 +14,14 @@ _TOLD = 20      # offsets that the text of an error names
 class Settling:
     """One call: ``run`` does it in memory and notes the operations; ``count`` and ``error`` are for the reply.
 
-    ``flush`` is what the reply has to wait for besides what was noted now: a commit that is under way.
+    ``earlier`` are commits under way that the reply has to wait for besides what was noted now.
     ``buried(error)`` is called for each of the ``burials``. ``before``: this much is left to acknowledge.
     """
 
     def __init__(self, consumer, flush):
         self.count = self.burials = 0
-        self.error = self.flush = self.before = None
+        self.error = self.before = None
+        self.earlier = []
         self.buried = None
         self._consumer = consumer
         self._state = consumer.state
@@ -38,8 +39,8 @@ class Settling:
             for lease, runs in settling.items():
                 if verb != "ack" or lease.flush is None:
                     self._stale += [offset for run in pairs(runs) for offset in range(*run)]
-                else:
-                    self.flush = lease.flush
+                elif lease.flush is not self._current:
+                    self.earlier.append(lease.flush)
         if self._stale:
             self.error = self._stale_error(verb)
         return self
@@ -131,7 +132,8 @@ class Settling:
         dying = Lease(DYING, lease.token, lease.delivery, error=reason)
         self._put(dying, runs)
         self.burials += 1
-        self._consumer.home.bury(self._consumer, dying, why, reason, self._told)
+        self._consumer.home.bury(self._consumer, dying, why, reason, self._told,
+                                 Moved(self._consumer, dying, [(lease, runs)]).failed)
 
     def _told(self, error):
         self.buried(error)

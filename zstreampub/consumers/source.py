@@ -61,6 +61,7 @@ class New(Source):
 
     def _next(self, most):
         consumer, state, batch = self._consumer, self._state, self._batch
+        most = min(most, consumer.options.max_pending - state.live)
         if not state.ahead and self._expires is None and consumer.keys is None:
             start, stop = self._at, min(self._at + most, batch.count)
             self._at, state.cursor = stop, batch.first + stop
@@ -73,7 +74,7 @@ class New(Source):
         while self._at < batch.count and (start is None or self._at - start < most):
             at, offset = self._at, self._batch.first + self._at
             if self._is_left_out(at, offset):
-                if start is not None:
+                if start is not None or state.live >= self._consumer.options.max_pending:
                     break       # looked at again next time, with the cursor at its place
                 self._leave_out(at, offset)
             elif start is None:
