@@ -25,9 +25,19 @@ _STEADY_S = 5.0             # a connection that held this long was a good one
 _NEVER = float("inf")
 
 _all: WeakSet = WeakSet()
-os.register_at_fork(after_in_child=lambda: [channels.abandon() for channels in list(_all)])
+_process = os.getpid()      # kept, for whoever asks with each message
 
 _thread_id = monkey.get_original("_thread", "get_ident")        # the patched one tells greenlets apart
+
+
+def _in_child():
+    global _process
+    _process = os.getpid()
+    for channels in list(_all):
+        channels.abandon()
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 class Channels:
@@ -43,7 +53,7 @@ class Channels:
         self.reconnects = 0
         self.heartbeat_s = self.silence_s = heartbeat_s
         self._own_heartbeat_s = heartbeat_s
-        self._owner = (os.getpid(), _thread_id())
+        self._owner = (_process, _thread_id())
         self._addresses = list(addresses)
         self._on_up = on_up
         self.on_ready = lambda: None
@@ -69,9 +79,9 @@ class Channels:
 
     def check_owner(self):
         """Raise RequestError in any thread or process but the one that made the client."""
-        if self._owner != (os.getpid(), _thread_id()):
+        if self._owner != (_process, _thread_id()):
             raise RequestError("A Client works only in the thread and process that made it: make one in each "
-                               f"(this is process {os.getpid()}, {threading.current_thread().name}).")
+                               f"(this is process {_process}, {threading.current_thread().name}).")
 
     def new_id(self):
         """Return the name of a new channel. The names sort in the order in which they were given."""
