@@ -35,11 +35,6 @@ class Carrier:
         self._calls = set()         # under way; touched on the hub only
         self._is_closed = self._is_mute = False
 
-    @property
-    def is_home(self):
-        """Whether the caller is in the thread of the hub."""
-        return thread_id() == self._home
-
     def call(self, function, undo=None, block=False):
         """Run *function* in a greenlet of the hub; return or raise what it does.
 

@@ -33,6 +33,7 @@ from .fanout import FanOut
 from .message import Batch
 from .payload import check_message_size
 from .policy import BUILT_IN, find_policy
+from .ports import Port
 from .publishing import (
     PLAIN,
     TERMS,
@@ -47,7 +48,9 @@ from .settings import Settings
 from .start import Starts
 from .store import Append
 from .subscription import Subscription
+from .table import Table
 from .topics import PatternSet, check_topic
+from .workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
@@ -355,6 +358,14 @@ class Broker:
             "deliver_us": self._fan_out.turn_us.summary(), "scheduled": self.schedule.stats(),
             "store": self.store.stats(), "server": self.server_stats(),
         }
+
+    def queue(self, name="default", **options):
+        """Return a :class:`~zstreampub.workqueue.WorkQueue`, for the greenlets of this thread."""
+        return WorkQueue(Port(self), name, **options)
+
+    def table(self, topic, **options):
+        """Return a :class:`~zstreampub.table.Table` of *topic*, for the greenlets of this thread."""
+        return Table(Port(self), topic, **options)
 
     def for_threads(self):
         """Return a :class:`~zstreampub.bridge.ThreadBridge`, with which native threads use this broker."""

@@ -23,7 +23,6 @@ class Home:
     def __init__(self, open):
         self._process = os.getpid()
         self._closed = False
-        self._gate = _allocate_lock()
         self._ended = _allocate_lock()
         self._ended.acquire()
         ready = _allocate_lock()
@@ -48,26 +47,15 @@ class Home:
         The calling thread is held until that is done. *quietly*: those who wait go on waiting, for the
         process ends. Calling it again does nothing.
         """
-        with self._gate:
-            if self._closed or not self.is_here:
-                return
-            self._closed = True
+        was_closed, self._closed = self._closed, True
+        if was_closed or not self.is_here:
+            return
         if quietly:
             self.carrier.mute()
-        if self.carrier.is_home:        # the collector came by here
-            gevent.spawn(self._close_inside)
-            return
         try:
             self.carrier.call(self.inside.close, block=True)
         finally:
             self._end_thread()
-
-    def _close_inside(self):
-        try:
-            self.inside.close()
-        finally:
-            self.carrier.close()
-            self._bell.send()
 
     def _end_thread(self):
         self.carrier.close()

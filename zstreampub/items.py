@@ -12,6 +12,7 @@ class Items:
 
     _port: Any
     consumer: str
+    topic: str
     maxsize: int
 
     def peek(self, raw=False):
@@ -87,8 +88,9 @@ class Items:
         return self.describe()["waiting"]
 
     def acked_count(self):
-        """Return how many items were acknowledged and are still in the log."""
-        return self.describe()["acked"]
+        """Return how many items were acknowledged and are still in the log, see :meth:`WorkQueue.clear_acked`."""
+        about, kept = self.describe(), self._port.count(self.topic)
+        return max(0, kept - about["lag"]["messages"] - about["dead"])
 
     def ack_failed_count(self):
         """Return how many items have failed: dead letters that were not purged."""

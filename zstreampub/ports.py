@@ -54,6 +54,10 @@ class Port:
 
         return self.run(fetch, give_back)
 
+    def count(self, topic):
+        """Return how many messages of *topic* there are in the log."""
+        return self.run(lambda: sum(one["messages"] for one in self.log.topics(topic)))
+
     def sleep(self, seconds):
         """Let time pass."""
         self.run(lambda: gevent.sleep(seconds))

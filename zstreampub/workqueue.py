@@ -8,6 +8,7 @@ from persist-queue.
 
 import logging
 import weakref
+from functools import partial
 from queue import Empty, Full
 from time import monotonic
 
@@ -195,15 +196,23 @@ class WorkQueue(Items):
                 return None
         else:
             offset = offset_of(item if id is None else id)
-        token = self._held.token(offset)
-        if token is None and isinstance(item, dict):
-            token = item.get("token")
-        delivery = offset if token is None else (offset, token)
+        token = item.get("token") if is_raw(item) else None
+        token = self._held.token(offset) if token is None else token
         try:
-            self._port.ask(verb, self.consumer, [delivery], **options)
+            self._say(verb, offset, token, options)
         finally:
-            self._held.remove(offset)
+            if self._held.token(offset) == token:
+                self._held.remove(offset)
         return offset
+
+    def _say(self, verb, offset, token, options):
+        try:
+            self._port.ask(verb, self.consumer, [offset if token is None else (offset, token)], **options)
+        except StaleDelivery:
+            taken = self._port.fetch(self.consumer, 0.0, offset) if token is None else None
+            if taken is None:
+                raise
+            self._port.ask(verb, self.consumer, [(offset, taken.token)], **options)     # nobody had it yet
 
     def resume_unack_tasks(self):
         """Give back everything that is taken and not settled, whoever has it."""
@@ -250,14 +259,13 @@ class WorkQueue(Items):
 
         Then it is given back when the queue is opened again.
         """
-        if not self._closed:
-            self._closed = True
-            deliveries = [] if self._port.is_alone else self._held.deliveries()
-            try:
-                if deliveries:
-                    self._port.ask("nack", self.consumer, deliveries, delay_s=0)
-            except (StaleDelivery, ConnectionLost, StoreClosed):
-                pass        # then they come back by themselves
+        self._let_go()()
+
+    def _let_go(self):
+        """Have it closed; return what is left to do, a function that may wait and knows nothing of the queue."""
+        is_over, self._closed = self._closed, True
+        deliveries = [] if is_over or self._port.is_alone else self._held.deliveries()
+        return partial(_give_back, self._port, self.consumer, deliveries)
 
     def __enter__(self):
         return self
@@ -277,6 +285,14 @@ class WorkQueue(Items):
 
 def _prolong(queue):
     return queue is not None and queue._prolong()
+
+
+def _give_back(port, consumer, deliveries):
+    try:
+        if deliveries:
+            port.ask("nack", consumer, deliveries, delay_s=0)
+    except (StaleDelivery, ConnectionLost, StoreClosed):
+        pass        # then they come back by themselves
 
 
 def _deadline(block, timeout):

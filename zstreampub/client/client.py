@@ -7,12 +7,15 @@ resumes its subscriptions where they were. Works in patched and in unpatched pro
 from ..errors import ConnectionLost, InvalidOption
 from ..message import Message
 from ..payload import Undecodable
+from ..table import Table
+from ..workqueue import WorkQueue
 from . import entries
 from .acks import Acks
 from .calls import Call
 from .channels import Channels
 from .consumption import Consumption, new_member
 from .delivery import fetched
+from .ports import ClientPort
 from .producer import Producer
 from .publisher import Publisher
 from .steering import Steering
@@ -131,6 +134,14 @@ class Client(Steering):
     def unsubscribe(self, subscription_id):
         """End the subscription with this id, whoever's it is; return whether it was there."""
         return self.call("unsubscribe", subscription_id)
+
+    def queue(self, name="default", **options):
+        """Return the :class:`~zstreampub.workqueue.WorkQueue` *name* of the server."""
+        return WorkQueue(ClientPort(self), name, **options)
+
+    def table(self, topic, **options):
+        """Return a :class:`~zstreampub.table.Table` of *topic*."""
+        return Table(ClientPort(self), topic, **options)
 
     # --- asking --------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Browsing: the messages that a consumer has not settled, and removing those that it has. May wait."""
 
 from ..checks import within
+from ..payload import unpack_payload
 from .lease import IN_FLIGHT, SETTLING, WAITING
 
 _READ = 1_000
@@ -68,7 +69,10 @@ class Browsing:
         else:
             how = "in_flight" if lease.kind == IN_FLIGHT else "waiting" if lease.delivery else "new"
             delivery = lease.delivery
-        return {**message.as_map(), "state": how, "delivery": delivery}
+        fields = {**message.as_map(), "state": how, "delivery": delivery}
+        if offset in consumer.instead:
+            fields["payload"] = unpack_payload(consumer.instead[offset])
+        return fields
 
     def clear_acked(self, name, *, keep_latest=1000, max_delete=1000):
         """Remove from the log the oldest messages that this consumer has settled; return how many went.
