@@ -1,6 +1,7 @@
 """Durable consumers: named cursors with acknowledgements, which members share."""
 
-from .member import Delivery, Handout, Member, Notice
+from .handout import Delivery, Handout, Notice
+from .member import Member
 from .registry import Consumers
 
 __all__ = ["Consumers", "Delivery", "Handout", "Member", "Notice"]

@@ -29,7 +29,8 @@ class Settled:
         runs = lease.runs
         state.remove(lease, runs)
         state.remember(runs, lease.token)
-        self.consumer.settled(runs)
+        if state is self.consumer.state:
+            self.consumer.settled(runs)
         self.consumer.home.acked(self.consumer, runs)
 
     def failed(self, now):
@@ -117,14 +118,16 @@ class Gone:
         self.lease = lease
 
     def packed(self, clock):
-        return journal.settled(self.lease.runs)
+        return journal.gone(self.lease.runs)
 
     def done(self):
         self.state.remove(self.lease, self.lease.runs)
-        self.consumer.settled(self.lease.runs)
+        if self.state is self.consumer.state:
+            self.consumer.settled(self.lease.runs)
 
     def failed(self, now):
-        self.consumer.ops.append(self)      # with the next change
+        if self.state is self.consumer.state:
+            self.consumer.ops.append(self)      # with the next change
 
 
 class Flush:

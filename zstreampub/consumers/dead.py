@@ -121,7 +121,7 @@ class Undertaker:
                 self._burials.append(burial)
                 continue
             burial.undo(consumer.home.clock.now())
-            burial.told(type(error)(str(error), **error.facts))
+            self._tell(burial, type(error)(str(error), **error.facts))
         if self._burials and not isinstance(error, StoreClosed):
             logger.warning("consumer %s: dead letters cannot be stored now: %s", consumer.name, error)
             consumer.bury_at = consumer.home.clock.now() + _AGAIN_S
@@ -134,8 +134,14 @@ class Undertaker:
 
     def _done(self, burial, error=None):
         self._burials.remove(burial)
+        self._tell(burial, error)
+
+    def _tell(self, burial, error):
         if burial.told is not None:
-            burial.told(error)
+            try:
+                burial.told(error)
+            except Exception as bug:        # the caller's own callback must not keep others from being buried
+                self._consumer.home.report(bug)
 
     def _bury_some(self):
         consumer = self._consumer
@@ -151,8 +157,10 @@ class Undertaker:
         runs = runs_of(offsets)
         found = exactly(batches, set(offsets))
         letters = [self._letter(chosen[offset], *found[offset]) for offset in offsets if offset in found]
+        rejected = runs_of(offset for offset in offsets if chosen[offset].told is not None)
+        given_up = runs_of(offset for offset in offsets if chosen[offset].told is None)
         packed = journal.pack_change(home.token, [[state.id, 0, 0, state.acked, state.redelivered,
-                                                   journal.settled(runs)]])
+                                                   journal.settled(rejected), journal.gone(given_up)]])
         home.append_and_wait(consumer, Append([self._batch(letters)] if letters else [], changes=[packed]))
         for first, next in pairs(runs_of(offset for offset in offsets if offset not in found
                                          and state.pending.get(offset) is chosen[offset].lease)):
@@ -177,7 +185,10 @@ class Undertaker:
     def _buried(self, state, chosen, offsets, runs, letters):
         consumer, home = self._consumer, self._consumer.home
         for offset in offsets:
-            state.remove(chosen[offset].lease, [offset, offset + 1])
+            burial, run = chosen[offset], [offset, offset + 1]
+            state.remove(burial.lease, run)
+            if burial.told is not None:
+                state.remember(run, burial.lease.token)     # who rejects it twice hears that it is done
         consumer.settled(runs)
         consumer.dirty = True
         for burial in tuple(self._burials):

@@ -5,8 +5,9 @@ from ..errors import InvalidOption
 from ..payload import pack_payload
 from . import journal
 from .browse import Browsing
-from .lease import pairs, runs_of
+from .lease import SETTLING, pairs, runs_of
 
+_MEASURED = 10_000
 _MEASURED_RUNS = 64         # of what is pending are measured one by one; with more, the stretch they lie in
 _MOST_REPLACED_BYTES = 16 << 20
 
@@ -59,21 +60,27 @@ class Describing(Browsing):
     def _lag(self, consumer, oldest_time):
         """Measure in the log what is not settled."""
         state, wanted = consumer.state, consumer.wanted
-        measure, cursor = self.store.measure, state.cursor
-        runs = runs_of(sorted(offset for offset in state.pending if offset < cursor))
-        messages, size = 0, 0
-        if len(runs) <= 2 * _MEASURED_RUNS:
-            for first, next in pairs(runs):
-                found = measure(wanted, first, next)
-                messages, size = messages + found.messages, size + found.bytes
-        elif runs:
-            found = measure(wanted, runs[0], runs[-1])
-            messages = min(found.messages, sum(next - first for first, next in pairs(runs)))
-            size = found.bytes * messages // max(found.messages, 1)
-        new = measure(wanted, cursor, self.store.bounds()[1])
+        cursor, low = state.cursor, state.lowest
         done_ahead = sum(offset not in state.pending for offset in state.ahead)
+        pending = state.live - (len(state.ahead) - done_ahead)      # below the cursor
+        messages, size = self._measure_pending(state, wanted, low, cursor, pending) if low is not None else (0, 0)
+        new = self.store.measure(wanted, cursor, self.store.bounds()[1])
         seconds = 0.0 if oldest_time is None else max(0.0, self.clock.wall_us() / 1e6 - oldest_time)
         return {"messages": messages + max(0, new.messages - done_ahead), "bytes": size + new.bytes, "seconds": seconds}
+
+    def _measure_pending(self, state, wanted, low, cursor, pending):
+        """Return ``(messages, bytes)`` of what is pending below *cursor*; the bytes are about right where it is much."""
+        measure = self.store.measure
+        if pending <= _MEASURED:
+            offsets = sorted(offset for offset, lease in state.pending.items()
+                             if offset < cursor and lease.kind != SETTLING)
+            runs = runs_of(offsets)
+            if len(runs) <= 2 * _MEASURED_RUNS:
+                found = [measure(wanted, first, next) for first, next in pairs(runs)]
+                return sum(one.messages for one in found), sum(one.bytes for one in found)
+        stretch = measure(wanted, low, cursor)
+        messages = min(stretch.messages, pending)
+        return messages, stretch.bytes * messages // max(stretch.messages, 1)
 
     # --- another payload ------------------------------------------------------------------------------
 
@@ -98,5 +105,12 @@ class Describing(Browsing):
         if len(packed) > self.settings.max_message_bytes or size > _MOST_REPLACED_BYTES:
             raise InvalidOption(f"A consumer has at most {_MOST_REPLACED_BYTES} bytes of replaced payloads, each of at "
                                 f"most {self.settings.max_message_bytes}.", option="payload")
-        self.wait_for_disk({journal.instead_key(state.id, offset): packed})
-        consumer.instead[offset] = packed
+        before = consumer.instead.get(offset)
+        consumer.instead[offset] = packed       # at once: a hand-out is written with it or after it
+        try:
+            self.wait_for_disk({journal.instead_key(state.id, offset): packed})
+        except BaseException:
+            consumer.instead[offset] = before
+            if before is None:
+                del consumer.instead[offset]
+            raise

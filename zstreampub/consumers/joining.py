@@ -6,8 +6,9 @@ from gevent.event import Event
 
 from ..checks import within
 from ..errors import InvalidOption, ServerDraining
+from .handout import Handout
 from .lease import IN_FLIGHT, PARKED, WAITING, Lease, runs_of
-from .member import Handout, Member
+from .member import Member
 from .options import check_deliveries
 from .reading import read_offsets
 
@@ -134,15 +135,13 @@ class Joining:
         consumer = self.find(name)
         self.prepare(consumer)
         consumer.used_at = self.clock.now()
-        taker = Fetch(consumer, count, self.settings.max_queue_bytes)
+        taker = Fetch(consumer, 1 if offset is not None else count, self.settings.max_queue_bytes)
         if offset is not None:
             return self._fetch_one(consumer, taker, within("offset", offset, None, 0, 1 << 53))
         try:
-            consumer.line_up(taker)
-            consumer.takers += 1
+            consumer.serve(taker)
             taker.wait(timeout_s)
         finally:
-            consumer.takers -= 1
             taker.ended = True
             consumer.give_up(taker)
         return taker.result()
@@ -152,9 +151,13 @@ class Joining:
         if batch is None or batch.topic not in consumer.wanted or consumer.deleted:
             return []
         consumer.hand_out_one(taker, batch)
-        self.touch(consumer)
-        if consumer.ops:
-            taker.wait(None)
+        taker.close()
+        consumer.serve(taker)       # no more than that one: it has no room
+        try:
+            taker.wait(0)
+        finally:
+            taker.ended = True
+            consumer.give_up(taker)
         return taker.result()
 
 
@@ -186,6 +189,15 @@ class Fetch:
 
     def served(self):
         self._closed = self._promised > 0
+
+    def close(self):
+        """Take nothing more."""
+        self._closed = True
+
+    def cancel(self):
+        """Learn that the consumer is gone, or the server will be."""
+        if not self._promised:
+            self._done.set()
 
     def give(self, items):
         for item in items:

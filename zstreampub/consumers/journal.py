@@ -7,6 +7,7 @@ replaying them over a newer snapshot changes nothing::
     [0, first, next, ...]                                       settled
     [1, kind, token, delivery, due, error, first, next, ...]    pending, under that lease
     [2, first, next, ...]                                       dead letters that are settled
+    [3, first, next, ...]                                       settled, and not by a member
 
 Times are microseconds by the calendar. A consumer has one record, its head, at ``consumers/head/<name>``;
 what is pending is in parts at ``consumers/part/<id><number of the snapshot><number of the part>``, lists of
@@ -26,7 +27,7 @@ PARTS = b"consumers/part/"
 INSTEAD = b"consumers/instead/"
 MARK = b"c"
 
-SETTLED, LEASED, DEAD_SETTLED = range(3)
+SETTLED, LEASED, DEAD_SETTLED, GONE = range(4)
 
 _ID = struct.Struct(">Q")
 _PART = struct.Struct(">QII")
@@ -49,6 +50,10 @@ def unpack_change(change):
 
 def settled(runs):
     return [SETTLED, *runs]
+
+
+def gone(runs):
+    return [GONE, *runs]
 
 
 def leased(lease, runs, clock):
@@ -123,8 +128,8 @@ class Replay:
         state = self._state
         state.acked, state.redelivered = max(state.acked, acked), max(state.redelivered, redelivered)
         for kind, *operation in operations:
-            if kind == SETTLED:
-                self._settle(operation)
+            if kind in (SETTLED, GONE):
+                self._settle(operation, kind == SETTLED)
             elif kind == LEASED:
                 self._lease(*operation[:5], operation[5:])
             elif kind == DEAD_SETTLED:
@@ -134,12 +139,12 @@ class Replay:
             state.cursor = state.sent = state.saved = cursor_to
             state.ahead = {offset for offset in state.ahead if offset >= cursor_to}
 
-    def _settle(self, runs):
+    def _settle(self, runs, by_member):
         pending, state = self._state.pending, self._state
         for first, next in pairs(runs):
             for offset in range(first, next):
                 lease = pending.pop(offset, None)
-                if lease is not None:       # an ack whose answer was lost with the server comes again
+                if by_member and lease is not None:     # an ack whose answer was lost with the server comes again
                     state.recent[offset] = lease.token
             state.ahead.update(range(max(first, state.cursor), next))
         state.remember((), None)

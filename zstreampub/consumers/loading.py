@@ -35,6 +35,9 @@ def load(home, writing):
     for consumer in home.by_name.values():
         consumer.state.restore(now, home.settings.rejoin_grace_s)
         consumer.dirty = True
+        for offset in [one for one in consumer.instead if one not in consumer.state.pending
+                       and (one < consumer.state.cursor or one in consumer.state.ahead)]:
+            del consumer.instead[offset]        # it was settled, and there was no time to say so
         for lease in consumer.state.pending.values():
             writing.token = max(writing.token, lease.token)
     if home.by_name or writing.token:

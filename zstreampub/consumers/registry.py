@@ -374,12 +374,14 @@ class Consumers(Describing, Joining, Letters, Steering):
         for consumer in tuple(self.by_name.values()):
             for member in tuple(consumer.members):
                 member.end(ServerDraining("The server is shutting down. Nothing is lost: join again on the next one."))
+            for taker in tuple(consumer.takers):
+                taker.cancel()
 
     def close(self):
         """Hand the last changes to the store, which will be closed next."""
         self._closed = True
         self._stop_guard_timer()
-        self._timing.stop()
+        self._timing.close()
         self._writing.write()
 
 
@@ -391,11 +393,18 @@ class _Locked:
     def __enter__(self):
         entry = self._locks.setdefault(self._name, [RLock(), 0])
         entry[1] += 1
-        entry[0].acquire()
+        try:
+            entry[0].acquire()
+        except BaseException:       # killed while it waited
+            self._forget(entry)
+            raise
 
     def __exit__(self, *_):
         entry = self._locks[self._name]
         entry[0].release()
+        self._forget(entry)
+
+    def _forget(self, entry):
         entry[1] -= 1
         if not entry[1]:
             del self._locks[self._name]

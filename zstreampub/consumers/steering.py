@@ -5,7 +5,7 @@ from gevent.event import Event
 
 from ..errors import ConsumerDeleted, InvalidOption, LimitExceeded, ServerDraining
 from . import journal
-from .member import Notice
+from .handout import Notice
 from .options import SETTINGS, Options, check_name, check_same, check_settings, complete
 from .state import ConsumerState
 
@@ -184,6 +184,8 @@ class Steering:
             del self.by_name[consumer.name]
         for member in tuple(consumer.members):
             member.end(ConsumerDeleted(f"Somebody deleted the consumer {consumer.name!r}."))
+        for taker in tuple(consumer.takers):
+            taker.cancel()
         consumer.stop_reading()
 
     def expire(self, consumer):
@@ -194,3 +196,5 @@ class Steering:
         inactive_at = consumer.inactive_at
         if self.by_name.get(consumer.name) is consumer and inactive_at is not None and inactive_at <= self.clock.now():
             self.delete(consumer.name)
+        else:
+            self.watch_time(consumer, self.clock.now())

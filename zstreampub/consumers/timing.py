@@ -16,6 +16,7 @@ class Timing:
         self._numbers = count()
         self._timer = gevent.get_hub().loop.timer(0)
         self._timer_at = None
+        self._closed = False
 
     def watch(self, consumer, when):
         """Look at *consumer* at *when*, if not before."""
@@ -42,12 +43,19 @@ class Timing:
         if agenda:
             self._start(agenda[0][0])
 
-    def stop(self):
+    def close(self):
+        """Look at nobody any more."""
+        self._closed = True
+        self._stop()
+
+    def _stop(self):
         self._timer.stop()
         self._timer.close()
 
     def _start(self, when):
+        if self._closed:
+            return
         self._timer_at = when
-        self.stop()
+        self._stop()
         self._timer = gevent.get_hub().loop.timer(max(0.001, when - self._clock().now()))
         self._timer.start(self.tick)

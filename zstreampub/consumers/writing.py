@@ -56,27 +56,24 @@ class Writing:
         self._scheduled = False
         home, now = self._home, self._home.clock.now()
         touched, self._touched = self._touched, {}
-        flush, packed = self.current, []
         for consumer in touched:
-            if consumer.deleted:
-                continue
-            try:
-                consumer.deal(now)
-                if consumer.ops:
-                    packed.append(flush.take(consumer, home.clock))
-            except Exception as error:      # one consumer's trouble is not the others'
-                home.report(error)
-        if not flush:
-            self.current = Flush()
-            flush.answer(home.report)
-            return
-        self.current = Flush()
-        changes = [journal.pack_change(self.token, packed)] if packed else []
-        self.weight += sum(map(len, changes))
-        append = Append((), partial(self._written, flush), changes=changes, records=flush.records or None)
+            if not consumer.deleted:
+                try:
+                    consumer.deal(now)
+                except Exception as error:      # one consumer's trouble is not the others'
+                    home.report(error)
+        flush, self.current = self.current, Flush()
         try:
-            home.broker.append_own(append)
-        except Exception as error:          # the store is closed, or has died
+            packed = [flush.take(consumer, home.clock)
+                      for consumer in touched if consumer.ops and not consumer.deleted]
+            if flush:
+                changes = [journal.pack_change(self.token, packed)] if packed else []
+                self.weight += sum(map(len, changes))
+                home.broker.append_own(Append((), partial(self._written, flush), changes=changes,
+                                              records=flush.records or None))
+            else:
+                flush.answer(home.report)
+        except Exception as error:              # the store is closed, or has died
             self._fail(flush, home.as_ours(error))
 
     def _written(self, flush, append):
