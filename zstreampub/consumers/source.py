@@ -78,6 +78,9 @@ class New(Source):
                     break       # looked at again next time, with the cursor at its place
                 self._leave_out(at, offset)
             elif start is None:
+                most = min(most, self._consumer.options.max_pending - state.live)   # some may be parked by now
+                if most <= 0:
+                    break
                 start = at
             self._at += 1
             state.cursor = max(state.cursor, offset + 1)
