@@ -56,6 +56,8 @@ def _check_run(run, state, end):
 def _check_topics(state, counted):
     for topic in state.topics.all:
         messages, size, first, next = counted.get(topic.id, (0, 0, topic.next, topic.next))
+        if topic.trimmed_next == topic.next:
+            next = topic.next       # its newest message has been removed
         if (messages, size, next) != (topic.messages, topic.bytes, topic.next) or topic.first > first:
             raise StoreCorrupt(f"The counters of {topic.name} do not fit its batches: {topic.messages} messages of "
                                f"{topic.bytes} bytes up to {topic.next}, but {messages}, {size} and {next}.",

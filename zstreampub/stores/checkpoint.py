@@ -51,6 +51,7 @@ class LmdbState(LogState):
         self.id_row = Row()
         self._forget_below = 0      # in the journal
         self.guarded = False        # whether there have been guards, before the store was opened or since
+        self.compacted = None       # the record of what was when the store was opened
         self.session = OPEN_SYNC if settings.durability == "sync" else OPEN_RELAXED
         self.checkpoint = 0
         self.changed_pages = set()
@@ -150,6 +151,8 @@ class LmdbState(LogState):
         self.tail = Tail(ends.segmented)
         self.journal_next = ends.journal
         self.guarded = txn.get(b"guarded", db=db.meta) is not None
+        compacted = txn.get(b"compacted", db=db.meta)
+        self.compacted = None if compacted is None else bytes(compacted)
         for _ in self.journal.load(txn, db.journal):
             pass
         self._load_ids(txn, db)

@@ -1,4 +1,4 @@
-"""Keeper: what the writer thread removes between its commits, a step at a time: for trims and retention.
+"""Keeper: what the writer thread removes between its commits, a step at a time: trims, retention, compaction.
 
 Steps are small, for the appends behind them wait. Runs in the writer thread only (see writer.py).
 """
@@ -6,10 +6,15 @@ Steps are small, for the appends behind them wait. Runs in the writer thread onl
 import time
 
 from ..errors import StoreFull
+from .compaction import Compaction, pack_clean, unpack_clean
 from .orders import Removed, Trim
 from .removal import STEP_BATCHES, remove_step
+from .sweep import gather_step, sweep_step
 
 WALKS = 3       # of one rule after one commit
+IDLE_S = 60.0   # without rules, the thread waits for orders so long at most
+IDLE_REST = 1   # a step of compaction is followed by so many times its time without one
+BUSY_REST = 4   # while others append
 
 
 class Keeper:
@@ -30,6 +35,8 @@ class Keeper:
         self._looked_at = time.monotonic()
         self._rest_until = 0.0
         self._rule = -1             # whose turn it was last
+        self._compactions = _compactions(state, settings)
+        self._compact_at = 0.0
 
     # --- what the writer asks ----------------------------------------------------------
 
@@ -44,7 +51,15 @@ class Keeper:
 
     def busy(self):
         """Tell whether there is something to do at once."""
-        return bool(self.trims) or self._pressed()
+        return bool(self.trims) or self._pressed() or (
+            self._compacting() and time.monotonic() >= self._compact_at)
+
+    def patience_s(self):
+        """Return how long the thread may wait for the next order."""
+        if not self._state.topics.limits:
+            return IDLE_S
+        wait_s = self._settings.retention_interval_s
+        return min(wait_s, max(self._compact_at - time.monotonic(), 0.0)) if self._compacting() else wait_s
 
     def turn(self, appended):
         """Do one step of whatever is to be done, after a commit of *appended* appends."""
@@ -52,6 +67,7 @@ class Keeper:
             self._trim_step(self.trims[0])
         if self._state.topics.limits and not self._waits:
             self._retain(appended)
+            self._compact(appended)
             if self._settings.keep_over == "refuse":
                 self._state.judge()
 
@@ -137,7 +153,51 @@ class Keeper:
             if not step.ended:
                 return
 
+    # --- compaction ----------------------------------------------------------------------
+
+    def _compacting(self):
+        return any(one.current is not None for one in self._compactions)
+
+    def _compact(self, appended):
+        """Take one step of a pass, if one is going on or due."""
+        began = time.monotonic()
+        if began < self._compact_at:
+            return
+        now_us, state = self._state.clock_us(), self._state
+        one = (next((one for one in self._compactions if one.current is not None), None)
+               or next((one for one in self._compactions if one.due(now_us, state.guards)), None))
+        if one is None:
+            return
+        if one.current is None:
+            one.begin(state.topics.all, state.end, now_us)
+        try:
+            self._compact_step(one)
+        except StoreFull:
+            self._compact_at = began + self._settings.retention_interval_s
+        else:
+            took = time.monotonic() - began
+            one.worked(took)
+            self._compact_at = began + took * (1 + (BUSY_REST if appended else IDLE_REST))
+
+    def _compact_step(self, one):
+        if one.current.gathering:
+            self._environment.read(gather_step, self._state, one.current)
+            return
+        step = sweep_step(self._environment, self._state, one.current)
+        self._removed(step)
+        if step.ended and one.swept():
+            record = pack_clean(self._compactions, self._settings.retention)
+            self._environment.write(lambda txn, db: txn.put(b"compacted", record, db=db.meta), removing=True)
+
     def _removed(self, step):
         self.removed_messages += step.messages
         if step.removals:
             self._tell(Removed(step.removals))
+
+
+def _compactions(state, settings):
+    """Return a Compaction for each rule that has one, where the last one left off."""
+    found = [Compaction(limits, settings) for limits in state.topics.limits if limits.rule.newest_per_key]
+    for one, clean in zip(found, unpack_clean(state.compacted, settings.retention, len(found))):
+        one.resume(clean, state.end)
+    return found

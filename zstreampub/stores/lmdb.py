@@ -27,6 +27,7 @@ from .producers import Producers
 from .writer import Writer
 
 MESSAGES_PER_READ = 500     # single messages looked up in one transaction
+NEWEST_TRIES = 3
 
 _open_stores: "weakref.WeakSet[LmdbStore]" = weakref.WeakSet()
 
@@ -188,15 +189,21 @@ class LmdbStore(Store):
         return self._read(reading.message_at, self._state, offset)
 
     def last(self, topic, key=None):
-        tail, found = self._state.tail, self._state.topics.by_name.get(topic)
+        found = self._state.topics.by_name.get(topic)
         if found is None or not found.messages:
             self._check_open()
             return None
-        if key is None:
-            return self.get(found.next - 1)
-        return self._read(reading.last_of_key, self._state, tail, found, key)
+        return self._in_thread(reading.last, self._environment, self._state, found, key)
 
     def newest(self, wanted, next):
+        for _ in range(NEWEST_TRIES):
+            mark = self._state.mark
+            batches, complete = self._newest(wanted, next)
+            if complete or mark == self._state.mark:
+                break           # else one of them was removed in between, for there is a newer one
+        return batches
+
+    def _newest(self, wanted, next):
         choice, offsets, behind = self._in_thread(self._newest_offsets, wanted, next)
         if behind:
             offsets += self._read(reading.newest_below, choice, behind, next)
@@ -204,15 +211,15 @@ class LmdbStore(Store):
         batches = []
         for at in range(0, len(offsets), MESSAGES_PER_READ):    # a turn for each, see offset_of_last
             batches += self._read(reading.messages_at, self._state, offsets[at:at + MESSAGES_PER_READ])
-        return batches
+        return batches, len(batches) == len(offsets)
 
     def _newest_offsets(self, wanted, next):
         choice = reading.Choice(self._state, wanted)
         offsets, behind = [], set()
         for topic in choice.selected:
-            if topic.messages and topic.next <= next:
+            if topic.messages and topic.trimmed_next < topic.next <= next:
                 offsets.append(topic.next - 1)
-            elif topic.first < next:
+            elif topic.messages and topic.first < next:
                 behind.add(topic.id)
         return choice, offsets, behind
 

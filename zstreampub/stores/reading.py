@@ -7,6 +7,7 @@ Seen is what was committed when the :class:`Choice` was made, no more, though th
 have more already: of that much, what is in memory (topics, tail) is sure to know.
 """
 
+from ..topics import PatternSet
 from .chunk import ChunkBuilder
 from .keys import key_digest
 from .records import NUMBER, OFFSET, PAGE_TOPICS, REMOVED, Ends, Run, Segment, runs_from, segments_from, unpack_page
@@ -138,17 +139,38 @@ def messages_at(txn, db, state, offsets):
     return [batch for batch in found if batch is not None]
 
 
-def last_of_key(txn, db, state, tail, topic, key):
-    """Return the newest message of *topic* with *key* as a batch of one, or None."""
-    digest = key_digest(topic.id, key)
-    offset = tail.keys.get(digest)
-    if offset is None:
-        cursor = txn.cursor(db.segments)
-        for record in cursor.iterprev() if cursor.last() else ():
-            offset = Segment(*record).offset_of_key(digest)
-            if offset is not None:
-                break
-    return None if offset is None else message_at(txn, db, state, offset)
+def last(environment, state, topic, key):
+    """Return the newest message of *topic* (and *key*, if there is one) as a batch of one, or None."""
+    while True:
+        # Before the snapshot, which then is sure to have it, unless it has been removed in between.
+        mark, tail, newest = state.mark, state.tail, topic.next - 1
+        choice = Choice(state, PatternSet((topic.name,))) if topic.trimmed_next >= topic.next else None
+        digest = None if key is None else key_digest(topic.id, key)
+        known = None if key is None else tail.keys.get(digest)
+        batch, marked = environment.read(_last, state, newest, choice, digest, known)
+        if batch is not None or marked <= mark:
+            return batch
+
+
+def _last(txn, db, state, newest, choice, digest, known):
+    """Return the message and the trim mark of the snapshot; *choice* if the *newest* one of the topic has gone."""
+    marked = Ends.unpack(txn.get(b"state", db=db.meta)).mark
+    if digest is not None:
+        offset = _offset_of_key(txn, db, digest) if known is None else known
+    elif choice is None:
+        offset = newest
+    else:
+        offset = max(newest_below(txn, db, choice, {topic.id for topic in choice.selected}, choice.end), default=None)
+    return None if offset is None else message_at(txn, db, state, offset), marked
+
+
+def _offset_of_key(txn, db, digest):
+    cursor = txn.cursor(db.segments)
+    for record in cursor.iterprev() if cursor.last() else ():
+        offset = Segment(*record).offset_of_key(digest)
+        if offset is not None:
+            return offset
+    return None
 
 
 def newest_below(txn, db, choice, ids, next):

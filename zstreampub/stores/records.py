@@ -20,6 +20,7 @@ meta       ``format``                  u32 version
 \\          ``epoch``                   16 bytes
 \\          ``state``                   see :class:`Ends`
 \\          ``guarded``                 empty; there if there were guards, see keeper.py
+\\          ``compacted``               how much was compacted, see compaction.py
 =========  ==========================  ==========================================================
 
 **Few and large records, because each call into LMDB lets go of the GIL** and, while the

@@ -44,6 +44,11 @@ class Limits:
     def governs(self, name):
         return matches(self.rule.pattern, name)
 
+    @property
+    def low(self):
+        """Nothing governed is kept below this offset."""
+        return self.held.first if self.held.messages else self.cursor
+
     def begin_at(self, offset):
         """Set the cursor of a log that was opened: nothing governed is kept below *offset*."""
         self.cursor = offset

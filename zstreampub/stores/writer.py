@@ -110,8 +110,7 @@ class Writer:
         if self.keeper.busy():
             return self._next()
         try:
-            return self._queue.get(timeout=self._settings.retention_interval_s if self._state.topics.limits
-                                   else READER_CHECK_S)
+            return self._queue.get(timeout=self.keeper.patience_s())
         except _Empty:
             return None
 
