@@ -64,6 +64,34 @@ def resume(endpoint, options):
         gevent.sleep(0.02)
 
 
+def consume(endpoint, options):
+    """Join a consumer; say ``[offset, payload, delivery]`` of each message, and acknowledge at most ``acks`` of them.
+
+    Acknowledged is over a connection of its own, as a stock client needs one for each stream; said is
+    ``{"acked": offset}`` when the answer is there. Joins again whenever the connection is lost.
+    """
+    acks = options.get("acks", 1 << 40)
+    while True:
+        reading, acking = _client(endpoint, options), _client(endpoint, options)
+        try:
+            for item in reading.subscribe(options["patterns"], {"consumer": options["consumer"], **options["join"]}):
+                if "control" in item:
+                    _say(item)
+                    continue
+                _say([item["offset"], item["payload"], item["delivery"]])
+                if acks > 0:
+                    acks -= 1
+                    acking.ack(options["consumer"], [[item["offset"], item["token"]]])
+                    _say({"acked": item["offset"]})
+        except (zerorpc.LostRemote, zerorpc.TimeoutExpired):
+            pass
+        except zerorpc.RemoteError as error:
+            _say({"ended": error.name, "message": error.msg})
+        reading.close()
+        acking.close()
+        gevent.sleep(0.02)
+
+
 def publish(endpoint, options):
     """Publish numbers for ever from ``width`` greenlets; say what was answered: ``[offset, payload]``."""
     one = [_client(endpoint, options)]

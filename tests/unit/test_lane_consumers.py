@@ -95,7 +95,7 @@ def test_no_more_is_sent_than_may_be_in_flight(served):
 
 
 def test_a_join_that_is_refused_says_why_and_leaves_nothing(served):
-    broker, server, peer = served
+    broker, _, peer = served
     join(peer, max_deliveries=5)
 
     for patterns, options, error in (
@@ -234,7 +234,7 @@ def test_those_who_stay_are_not_disturbed_by_those_who_leave():
 
 
 def test_a_member_that_falls_silent_gives_back_after_two_heartbeats():
-    with serving(heartbeat_s=0.05) as (broker, server, peer):
+    with serving(heartbeat_s=0.05) as (broker, _, peer):
         broker.publish_many("a.b", list(range(4)))
         join(peer, 4)
 
