@@ -109,9 +109,9 @@ def _check(one, value):
         if value < least or (most is not None and value > most) or value != value:
             raise InvalidOption(f"{one.name} is at least {least}{f' and at most {most}' if most else ''}, not {value}.",
                                 option=one.name)
-    words = _WORDS.get(one.name)
+    words = WORDS.get(one.name)
     if words and value not in words:
         raise InvalidOption(f"{one.name} is {' or '.join(map(repr, words))}, not {value!r}.", option=one.name)
 
 
-_WORDS = {"durability": ("sync", "relaxed"), "keep_over": ("gap", "refuse")}
+WORDS = {"durability": ("sync", "relaxed"), "keep_over": ("gap", "refuse")}

@@ -41,6 +41,8 @@ def test_what_is_no_duration_is_refused_with_an_example(text):
     (">:bytes=1K", Retention(">", None, 1024, None)),
     ("host.*.load: age=90 , messages=5", Retention("host.*.load", 90.0, None, 5)),
     ("urn:x.y:age=1", Retention("urn:x.y", 1.0)),
+    ("kv.>:newest_per_key", Retention("kv.>", newest_per_key=True)),
+    ("kv.>: newest_per_key ,age=7d", Retention("kv.>", 7 * 86_400.0, newest_per_key=True)),
 ])
 def test_a_retention_rule_is_a_pattern_and_its_limits(text, rule):
     assert units.parse_retention(text) == rule
@@ -58,6 +60,8 @@ def test_a_retention_rule_is_a_pattern_and_its_limits(text, rule):
     ("a:messages=1.5", "no number of messages"),
     ("a:messages=0", "more than 0"),
     ("a:age=1d,age=2d", "age twice"),
+    ("a:newest_per_key=1", "newest_per_key has no value"),
+    ("a:newest_per_key,newest_per_key", "newest_per_key twice"),
 ])
 def test_a_wrong_retention_rule_is_refused_with_its_reason(text, reason):
     with pytest.raises(ValueError, match=reason):

@@ -11,7 +11,7 @@ from dataclasses import fields
 import click
 
 from ..errors import ConnectionLost, InvalidOption
-from ..settings import Settings
+from ..settings import WORDS, Settings
 from . import config, units
 from .environment import PREFIX
 from .exits import TERMINATED, Failed
@@ -129,7 +129,8 @@ def settings_options(function):
             decorate = option("--retain", multiple=True, type=Parsed("rule", units.parse_retention),
                               metavar="PATTERN:LIMIT=VALUE,...",
                               help="Keep at most that much of the topics that match; the first rule that matches a "
-                                   "topic counts. Limits: age=7d, bytes=2G, messages=1000000. Repeatable.")
+                                   "topic counts. Limits: age=7d, bytes=2G, messages=1000000; newest_per_key keeps of each key "
+                                   "the newest. Repeatable.")
         else:
             decorate = option(f"--{one.name.replace('_', '-')}", default=one.default, type=_type_of(one),
                               help=_sentence(one.metadata["text"]))
@@ -153,8 +154,8 @@ def _type_of(one):
         return BYTES
     if one.name.endswith("_s"):
         return SECONDS
-    if one.name == "durability":
-        return click.Choice(["sync", "relaxed"])
+    if one.name in WORDS:
+        return click.Choice(WORDS[one.name])
     return type(one.default)
 
 

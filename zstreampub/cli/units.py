@@ -40,7 +40,10 @@ def parse_durations(text):
 
 
 def parse_retention(text):
-    """Return the :class:`Retention` of ``PATTERN:LIMIT=VALUE,...``, such as ``flights.>:age=7d,bytes=2G``."""
+    """Return the :class:`Retention` of ``PATTERN:LIMIT=VALUE,...``, such as ``flights.>:age=7d,bytes=2G``.
+
+    ``newest_per_key``, which has no value, may stand among the limits or alone.
+    """
     pattern, colon, limits = text.rpartition(":")
     if not colon:
         raise ValueError(f"{text!r}: a rule is PATTERN:LIMIT=VALUE,..., such as '>:age=7d,bytes=2G'")
@@ -62,12 +65,18 @@ _LIMITS: dict = {
     "bytes": ("max_bytes", parse_bytes),
     "messages": ("max_messages", int),
 }
+NEWEST_PER_KEY = "newest_per_key"
 
 
 def _parse_limit(text, limit):
-    name, _, value = limit.strip().partition("=")
+    name, equals, value = limit.strip().partition("=")
+    if name == NEWEST_PER_KEY:
+        if equals:
+            raise ValueError(f"{text!r}: {name} has no value, write it alone")
+        return name, True
     if name not in _LIMITS:
-        raise ValueError(f"{text!r}: {limit!r} is no limit; there are age=7d, bytes=2G and messages=1000000")
+        raise ValueError(f"{text!r}: {limit!r} is no limit; there are age=7d, bytes=2G and messages=1000000, "
+                         f"and {NEWEST_PER_KEY}")
     field, parse = _LIMITS[name]
     try:
         number = parse(value)
