@@ -129,8 +129,8 @@ def settings_options(function):
             decorate = option("--retain", multiple=True, type=Parsed("rule", units.parse_retention),
                               metavar="PATTERN:LIMIT=VALUE,...",
                               help="Keep at most that much of the topics that match; the first rule that matches a "
-                                   "topic counts. Limits: age=7d, bytes=2G, messages=1000000; newest_per_key keeps of each key "
-                                   "the newest. Repeatable.")
+                                   "topic counts. Limits: age=7d, bytes=2G, messages=1000000. newest_per_key keeps the "
+                                   "newest of each key. Repeatable.")
         else:
             decorate = option(f"--{one.name.replace('_', '-')}", default=one.default, type=_type_of(one),
                               help=_sentence(one.metadata["text"]))
