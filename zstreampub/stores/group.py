@@ -126,7 +126,7 @@ class Group:
                 ids = True
         if not (new or ids or append.expected_next or self._refusing):
             return None     # the usual case
-        new_topics = self._new_topics(batches)
+        new_topics = self._new_topics(batches) if new else {}
         originals, added = self._originals(batches, new_topics) if ids else (None, {})
         if append.expected_next and (originals is None or None in originals):
             self._check_next(append.expected_next)

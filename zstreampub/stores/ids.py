@@ -105,13 +105,12 @@ class GroupIds:
         first = found[0]
         if first is not None and found == list(range(first, first + batch.count)):
             return first
-        there = [digest for digest in digests if digest is not None]
-        if found.count(None) < len(found) or len(set(there)) < len(there):
-            raise DuplicateId(
-                f"Some messages of this batch for {batch.topic} repeat an id and others do not, or the originals do "
-                "not lie in one row; nothing was stored. Publish those that are new by themselves.",
-                topic=batch.topic, offsets=found)
-        return None
+        if found.count(None) == len(found) and (len(found) == 1 or _all_differ(digests)):
+            return None
+        raise DuplicateId(
+            f"Some messages of this batch for {batch.topic} repeat an id and others do not, or the originals do "
+            "not lie in one row; nothing was stored. Publish those that are new by themselves.",
+            topic=batch.topic, offsets=found)
 
     def _offset(self, digest, added):
         for known in (added, self._added):
@@ -153,3 +152,8 @@ def id_digest(topic_id, id):
 
 def _digests(batch, topic_id):
     return [None if id is None else id_digest(topic_id, id) for id in batch.metadata["id"]]
+
+
+def _all_differ(digests):
+    there = [digest for digest in digests if digest is not None]
+    return len(set(there)) == len(there)
