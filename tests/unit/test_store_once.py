@@ -161,6 +161,12 @@ class TestAnIdIsStoredOnce:
 
         assert firsts == [0, 0, 1, 1, 2]
 
+    def test_the_operator_sees_how_many(self, stores):
+        store, follower = stores.open(Settings(id_window_messages=3))
+        follower.append(batch("t", *"abcde"), changes=[b"c"] * 2)
+
+        assert (store.stats()["ids"], store.stats()["journal"]) == (3, 2)
+
     def test_none_is_remembered_if_so_set(self, stores):
         _, follower = stores.open(Settings(id_window_messages=0))
 

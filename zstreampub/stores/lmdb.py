@@ -253,8 +253,10 @@ class LmdbStore(Store):
 
     def stats(self):
         writer, state = self._writer, self._state
+        changes = state.journal.first
         return {"kind": "lmdb", "epoch": self.epoch, "first": state.first, "next": state.end,
-                "topics": len(state.topics), "producers": len(state.producers),
+                "topics": len(state.topics), "producers": len(state.producers), "ids": len(state.ids),
+                "journal": 0 if changes is None else state.journal_next - changes,
                 **self._in_thread(self._environment.info),
                 "commits": writer.commits, "appended_messages": writer.appended_messages,
                 "appended_bytes": writer.appended_bytes, "trimmed_messages": writer.keeper.removed_messages,

@@ -286,6 +286,7 @@ class MemoryStore(Store):
         return {"kind": "memory", "epoch": self.epoch, "first": self._state.first, "next": self._state.end,
                 "topics": len(self._state.topics), "bytes": self._heap.bytes, "commits": self._commits,
                 "appended_messages": self._appended, "producers": len(self._producers),
+                "ids": len(self._state.ids), "journal": len(self._journal),
                 "trimmed_messages": sum(topic.trimmed_messages for topic in self._state.topics.all)}
 
     def check(self):

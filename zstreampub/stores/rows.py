@@ -19,6 +19,11 @@ class Row:
         self._starts = deque()
         self._growing = b""
 
+    @property
+    def first(self):
+        """The number of the first thing that is kept, or None."""
+        return self._starts[0] if self._starts else None
+
     def load(self, txn, db):
         """Yield ``(number, record)`` of all that is kept."""
         self._starts.clear()

@@ -91,8 +91,8 @@ class Writer:
             if isinstance(order, Append):
                 appends.append(order)
                 size += order.size
-                if order.changes:
-                    size += sum(map(len, order.changes))
+                if order.changes or order.records:
+                    size += _noted(order)
                 batches += len(order.batches) or 1
                 for batch in order.batches:
                     messages += batch.count
@@ -255,6 +255,11 @@ def _runs(group):
 
 def _packed_run(placed, time_us, sequences):
     return Run.pack([(topic.id, batch) for topic, batch in placed], time_us, sequences)
+
+
+def _noted(append):
+    """Return the bytes that *append* brings besides its batches."""
+    return sum(map(len, append.changes)) + sum(len(value or b"") for value in (append.records or {}).values())
 
 
 def _refuse(appends, error):
