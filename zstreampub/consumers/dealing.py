@@ -25,6 +25,7 @@ class Dealing:
     def __init__(self):
         self.again = deque()        # Sources that were read again
         self.takers = {}            # fetches that wait
+        self.new_is_next = False    # what waits has had its turn, so what is new must not wait for more of it
         self._reader = None
         self._new = None            # the Source that came new
         self._line = {}             # members that have room, whose turn it is first
@@ -41,14 +42,18 @@ class Dealing:
             return
         if self._reader is None:
             self._start_reading()
-        if state.has_ready and not self.again and self.retry_at is None:
-            self.home.reread(self)      # its turn is first once it is read, however much new there is
-        leases, budget = {}, _TURN_MESSAGES
+        if not self.new_is_next:
+            self._reread()
+        leases, budget, turns = {}, _TURN_MESSAGES, 0
         while self._line and budget > 0:
             source = self._source()
             if source is None:
                 break
-            budget -= self._serve(next(iter(self._line)), leases, now)
+            turns = turns or len(self._line)
+            share = -(-self._available() // turns)
+            budget -= self._serve(next(iter(self._line)), share, leases, now)
+            turns -= 1
+        self.new_is_next = False
         if budget <= 0:
             self.home.touch(self)
         reader = self._reader
@@ -56,11 +61,15 @@ class Dealing:
             self._end_all(reader.error)
         elif reader is not None and reader.live and not reader.queue and not (self._new and self._new.left):
             state.cursor = max(state.cursor, reader.position)
-        if state.has_ready and self._line and not self.again and self.retry_at is None:
-            self.home.reread(self)
+        self._reread()
         if self.takers and not self.rereading.busy and (reader is None or (reader.live and not reader.queue)
                                                         or state.live >= self.options.max_pending):
             self._tell_takers()
+
+    def _reread(self):
+        """Have read again what is ready: it goes out before anything new."""
+        if self.state.has_ready and self._line and not self.again and self.retry_at is None:
+            self.rereading.start()
 
     def _tell_takers(self):
         """Tell the fetches that wait that nothing is there for them now."""
@@ -68,13 +77,12 @@ class Dealing:
             for taker in tuple(self.takers):
                 taker.nothing()
 
-    def _serve(self, member, leases, now):
-        """Give *member* its share; return how many messages it got."""
+    def _serve(self, member, share, leases, now):
+        """Give *member* its *share*; return how many messages it got."""
         given = 0
-        share = min(member.room, -(-self._available() // len(self._line)))
         while given < share and member.room > 0:
             source = self._source()
-            found = source.cut(share - given, member.room_bytes) if source is not None else None
+            found = source.cut(min(share - given, member.room), member.room_bytes) if source is not None else None
             if found is None:
                 if source is None:
                     break
@@ -135,7 +143,7 @@ class Dealing:
             if self.again[0].left:
                 return self.again[0]
             self.again.popleft()
-        if self.state.live >= self.options.max_pending:
+        if self.state.live >= self.options.max_pending or (self.rereading.busy and not self.new_is_next):
             return None
         while self._new is None or not self._new.left:
             item = self._reader.take() if self._reader is not None else None

@@ -69,7 +69,7 @@ class Describing(Browsing):
         return {"messages": messages + max(0, new.messages - done_ahead), "bytes": size + new.bytes, "seconds": seconds}
 
     def _measure_pending(self, state, wanted, low, cursor, pending):
-        """Return ``(messages, bytes)`` of what is pending below *cursor*; the bytes are about right where it is much."""
+        """Return ``(messages, bytes)`` of what is pending below *cursor*; of much, about the bytes."""
         measure = self.store.measure
         if pending <= _MEASURED:
             offsets = sorted(offset for offset, lease in state.pending.items()

@@ -95,7 +95,7 @@ class Consumers(Describing, Joining, Letters, Steering):
             consumer = self.find(name)
             consumer.used_at = self.clock.now()
             flush = self._writing.current
-            call = Settling(consumer, flush).run(verb, deliveries, _given(options))
+            call = Settling(consumer, flush).run(verb, deliveries, options or {})
         except Exception as error:
             reply(0, self.as_ours(error))
             return
@@ -216,9 +216,6 @@ class Consumers(Describing, Joining, Letters, Steering):
 
     def spill(self):
         return Spill()
-
-    def reread(self, consumer):
-        consumer.rereading.start()
 
     def bury(self, consumer, lease, why, error, told=None, undo=None):
         consumer.undertaker.bury(Burial(consumer.state, lease, why, error, told, undo))
@@ -414,10 +411,6 @@ def _after_earlier(flushes, reply, count, error):
     """Reply what became of a call that depends on earlier *flushes*, too; they are through."""
     failed = next((flush.error for flush in flushes if flush.error is not None), None)
     reply(0 if failed else count, failed or error)
-
-
-def _given(options):
-    return {name: value for name, value in (options or {}).items() if value is not None}
 
 
 def _ignore(_):

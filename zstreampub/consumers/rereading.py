@@ -43,6 +43,7 @@ class Rereading:
             self._later(state, offsets, home.report(error))
         finally:
             self._reading = False
+        consumer.new_is_next = True
         home.touch(consumer)
 
     def _take(self, state, offsets, batches, next):

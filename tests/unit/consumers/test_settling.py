@@ -1,0 +1,195 @@
+"""Settling deliveries: what counts, what is stale, and what comes again."""
+
+import pytest
+
+from tests.unit.consumers.desk import given, settle, taken
+from zstreampub.errors import InvalidOption, StaleDelivery, UnknownConsumer
+
+
+def named(deliveries):
+    return [[delivery.offset, delivery.token] for delivery in deliveries]
+
+
+def test_what_is_acknowledged_is_settled_and_does_not_come_again(desk):
+    desk.broker.publish_many("a", [1, 2, 3])
+    member = desk.join()
+    got = taken(member)
+
+    assert desk.consumers.ack("c", named(got[:2])) == 2
+    desk.advance(31)
+
+    assert given(member) == [(2, 2)]
+    assert (desk.describe()["floor"], desk.describe()["acked"]) == (2, 2)
+
+
+def test_deliveries_are_named_by_offset_by_token_or_by_range(desk):
+    desk.broker.publish_many("a", list(range(10)))
+    member = desk.join()
+    token = taken(member)[0].token
+
+    assert desk.consumers.ack("c", 0) == 1
+    assert desk.consumers.ack("c", [1, [2, token], [3, 6, token], 7.0]) == 6
+    assert [one["offset"] for one in desk.consumers.browse("c")] == [6, 8, 9]
+
+
+def test_an_ack_up_to_an_offset_settles_all_that_was_delivered_below_it(desk):
+    desk.broker.publish_many("a", list(range(10)))
+    member = desk.join(max_in_flight=6)
+    assert len(taken(member)) == 6
+
+    assert desk.consumers.ack("c", [], before=4) == 4
+    assert desk.consumers.ack("c", [8], before=6) == 3
+    assert desk.describe()["acked"] == 7
+
+
+def test_an_ack_up_to_an_offset_of_very_many_is_done_in_turns(desk, monkeypatch):
+    monkeypatch.setattr("zstreampub.consumers.settling.MAX_DELIVERIES", 3)
+    desk.broker.publish_many("a", list(range(10)))
+    desk.join()
+    settle()
+
+    assert desk.consumers.ack("c", [], before=9) == 9
+
+
+def test_an_ack_that_is_repeated_is_fine_and_not_counted(desk):
+    desk.broker.publish("a", 1)
+    delivery, = taken(desk.join())
+
+    assert delivery.ack() == 1
+    assert delivery.ack() == 0
+    assert desk.consumers.ack("c", 0) == 0
+
+
+def test_an_ack_that_is_repeated_before_the_first_is_on_disk_waits_for_it(desk):
+    desk.broker.publish("a", 1)
+    delivery, = taken(desk.join())
+    answers = []
+
+    for _ in range(2):
+        desk.consumers.settle("ack", "c", named([delivery]), None, lambda *answer: answers.append(answer))
+    assert answers == []
+    settle()
+
+    assert answers == [(1, None), (0, None)]
+
+
+def test_an_ack_of_an_older_delivery_is_stale_and_all_else_is_done(desk):
+    desk.broker.publish_many("a", [1, 2])
+    member = desk.join()
+    first = taken(member)
+    desk.advance(31)
+    second = taken(member)
+
+    with pytest.raises(StaleDelivery) as refused:
+        desk.consumers.ack("c", [*named(first[:1]), *named(second[1:])])
+
+    assert refused.value.offsets == [0]
+    assert [delivery.delivery for delivery in second] == [2, 2]
+    assert desk.describe()["pending"] == 1
+    assert desk.consumers.ack("c", [0]) == 1        # without a token: whatever delivery is current
+
+
+def test_what_was_never_delivered_cannot_be_acknowledged(desk):
+    desk.broker.publish_many("a", [1, 2])
+    desk.join(max_in_flight=1)
+    settle()
+
+    with pytest.raises(StaleDelivery) as refused:
+        desk.consumers.ack("c", [0, 1, 99])
+
+    assert refused.value.offsets == [1, 99]
+
+
+def test_a_nack_gives_back_at_once_or_after_a_delay(desk):
+    desk.broker.publish_many("a", [1, 2])
+    member = desk.join()
+    now, later = taken(member)
+
+    assert now.nack() == 1
+    assert later.nack(delay_s=5) == 1
+
+    assert given(member) == [(0, 2)]
+    desk.advance(4)
+    assert given(member) == []
+    desk.advance(2)
+    assert given(member) == [(1, 2)]
+
+
+def test_without_a_delay_the_backoff_of_the_consumer_decides(desk):
+    desk.broker.publish("a", 1)
+    member = desk.join(backoff_s=[1, 10], jitter=0)
+    seen = []
+
+    for _ in range(3):
+        seen += [desk.clock.seconds - 1000] * len(given(member))
+        desk.consumers.nack("c", 0)
+        for _ in range(11):
+            desk.advance(1)
+            if (found := taken(member)):
+                seen.append(desk.clock.seconds - 1000)
+                desk.consumers.nack("c", [[found[0].offset, found[0].token]])
+
+    assert seen[:4] == [0, 1, 11, 21]
+
+
+def test_what_is_extended_stays_with_its_member(desk):
+    desk.broker.publish_many("a", [1, 2])
+    member = desk.join()
+    first, second = taken(member)
+
+    desk.advance(20)
+    assert first.extend(40) == 1
+    desk.advance(20)
+    assert given(member) == [(1, 2)]
+    desk.advance(21)
+
+    assert given(member) == [(0, 2)]
+    with pytest.raises(StaleDelivery):
+        second.extend(10)
+
+
+def test_an_ack_that_comes_after_the_time_counts_if_nobody_else_has_the_message(desk):
+    desk.broker.publish("a", 1)
+    member = desk.join()
+    delivery, = taken(member)
+    member.close()
+    desk.advance(31)
+
+    assert delivery.ack() == 1
+
+
+def test_wrong_calls_are_refused_before_anything_is_done(desk):
+    desk.broker.publish("a", 1)
+    desk.join()
+    settle()
+
+    for deliveries in ("0", [[0]], [[1, 0, 5]], [-1], [0, 1 << 53], [[0, 1, 2, 3]], [True], [[0, 1 << 40, 1]], {}):
+        with pytest.raises(InvalidOption):
+            desk.consumers.ack("c", deliveries)
+    with pytest.raises(InvalidOption):
+        desk.consumers.nack("c", [0], delay_s=-1)
+    with pytest.raises(InvalidOption):
+        desk.consumers.nack("c", [0], reason=5)
+    with pytest.raises(InvalidOption):
+        desk.consumers.extend("c", [0], None)
+    with pytest.raises(UnknownConsumer):
+        desk.consumers.ack("other", [0])
+    assert desk.describe()["pending"] == 1
+
+
+def test_whoever_watches_an_offset_is_told_who_acknowledged_it(desk):
+    desk.broker.publish_many("a", list(range(100)))
+    for name in ("c", "d"):
+        desk.join(name)
+    settle()
+    told, everything = [], []
+    desk.consumers.watch(5, told.append)
+    desk.consumers.on_acked.append(lambda name, runs: everything.append((name, runs)))
+
+    desk.consumers.ack("c", list(range(10)))
+    desk.consumers.ack("d", [5, 7])
+    desk.consumers.unwatch(5, told.append)
+
+    assert told == ["c", "d"]
+    assert everything == [("c", [0, 10]), ("d", [5, 6, 7, 8])]
+    assert desk.consumers.wanting("a") == ["c", "d"]
