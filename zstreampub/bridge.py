@@ -56,9 +56,14 @@ class Carrier:
             raise
         finally:
             wait.leave()
-        if call.error is not None:
-            raise call.error
-        return call.result
+        error, result = call.error, call.result
+        del call
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            del error       # else its traceback and this frame would keep each other, and the caller's frames as well
 
     def run(self, function, undo=None):
         """Like :meth:`call`; in the hub's own thread it simply calls *function*."""
@@ -116,6 +121,7 @@ class _Call:
             error = raised
         forget(self)
         self._finish(result, error)
+        self = error = None     # this frame is part of the error's traceback: neither is to keep the other
 
     def abandon(self):
         """Take note that nobody waits for it any more."""

@@ -1,6 +1,9 @@
 """Calls are carried from any thread to one hub, and what nobody waits for any more is undone."""
 
+import gc
 import threading
+import weakref
+from contextlib import suppress
 
 import gevent
 import pytest
@@ -84,6 +87,26 @@ def test_run_in_the_hubs_own_thread_is_a_plain_call_and_call_is_refused(home):
         home.carrier.call(lambda: home.carrier.call(lambda: 7))
 
 
+def test_an_error_that_was_handled_keeps_nothing_alive(home):
+    class Thing:
+        def fail(self):
+            raise ZeroDivisionError
+
+    def use():
+        thing = Thing()
+        with suppress(ZeroDivisionError):
+            home.carrier.call(lambda: thing.fail())
+        return weakref.ref(thing)
+
+    gc.disable()
+    try:
+        found = use()
+        home.carrier.call(lambda: None)
+        assert found() is None
+    finally:
+        gc.enable()
+
+
 def test_the_work_of_a_caller_that_gave_up_is_stopped(home):
     started, stopped = Event(), []
 
@@ -103,13 +126,13 @@ def test_the_work_of_a_caller_that_gave_up_is_stopped(home):
 
 
 def test_the_result_that_a_caller_did_not_wait_for_is_undone(home):
-    undone = home.carrier.call(Event)
+    begun, undone = home.carrier.call(Event), home.carrier.call(Event)
     results = []
-    bell = home.carrier.call(Event)
 
     def work():
+        begun.set()
         try:
-            bell.wait()
+            gevent.sleep(1000)
         except gevent.GreenletExit:
             return "taken all the same"
 
@@ -118,7 +141,7 @@ def test_the_result_that_a_caller_did_not_wait_for_is_undone(home):
         undone.set()
 
     waiting = gevent.spawn(home.carrier.call, work, undo)
-    home.carrier.call(lambda: gevent.sleep(0))
+    assert home.carrier.call(lambda: begun.wait(10))
     waiting.kill()
 
     assert home.carrier.call(lambda: undone.wait(10))
