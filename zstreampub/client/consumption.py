@@ -54,7 +54,7 @@ class Consumption(Reader):
         self._batch = self._lease = None        # what is being handed out
         self._messages = iter(())   # the rest of it
         self._at = 0                # the next offset of it
-        self._looking = False
+        self._looking = self._stopped = False
         self._changed = Event()
         self._turn_at = monotonic()
         self._patient_until = 0.0   # until when the program is taken to be about to take the next
@@ -76,20 +76,26 @@ class Consumption(Reader):
         return delivery
 
     def get(self, timeout_s=None):
-        """Return the next delivery. Raises RequestTimeout, and SubscriptionEnded after :meth:`close`."""
+        """Return the next delivery. Raises RequestTimeout, and SubscriptionEnded after :meth:`stop`."""
         delivery = self._take(None if timeout_s is None else monotonic() + timeout_s)
         if delivery is None:
-            raise SubscriptionEnded(f"This member of consumer {self.consumer!r} is closed.")
+            raise SubscriptionEnded(f"This member of consumer {self.consumer!r} was stopped.")
         return delivery
 
     def run(self, callback, *, workers=1, on_exception=None, keep_extending=True):
-        """Call ``callback(delivery)`` for each message until :meth:`close`: ack when it returns, nack when it raises.
+        """Call ``callback(delivery)`` for each message until :meth:`stop`: ack when it returns, nack when it raises.
 
         ``on_exception(error, delivery)`` may return "nack" (as None), "reject", or "stop", which gives the message
         back and raises the error here. *workers* greenlets run the callback. With *keep_extending* a message
         stays ours while its callback runs, however long; without it, for the consumer's ``ack_wait_s``.
+        A gap without an ``on_gap`` is logged.
         """
         Crew(self, callback, on_exception, keep_extending).run(workers)
+
+    def stop(self):
+        """Hand out nothing more: loops end, and :meth:`run` returns when its callbacks have. Then :meth:`close`."""
+        self._stopped = True
+        self._changed.set()
 
     def close(self):
         """Leave: what is not settled goes to others at once. Waits for what was said of messages, at most 4 s."""
@@ -120,16 +126,19 @@ class Consumption(Reader):
         if now - self._turn_at > _TURN_S:
             gevent.idle(2)      # polls, unlike sleep(0)
             now = self._turn_at = monotonic()
-        while (delivery := self._hand_out(now)) is None:
+        while not self._stopped:
+            delivery = self._hand_out(now)
+            if delivery is not None:
+                return delivery
             if self._outcome is not None:
                 if self._outcome[0] is not None:
                     raise again(self._outcome[0])
-                return None
+                break
             with self._reading(deadline):
-                if not self._parcels and not length_hint(self._messages) and self._outcome is None:
+                if not (self._parcels or length_hint(self._messages) or self._outcome or self._stopped):
                     self._step(deadline)
             now = self._turn_at = monotonic()
-        return delivery
+        return None
 
     def _hand_out(self, now):
         """Return the next delivery of what is here, None if there is none."""

@@ -4,7 +4,7 @@ import logging
 
 import gevent
 
-from ..errors import InvalidOption
+from ..errors import GapError, InvalidOption
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +54,21 @@ class Crew:
     def _work(self):
         me = gevent.getcurrent()
         self._idle.add(me)
-        for delivery in self._consumption:
+        for delivery in self._deliveries():
             self._idle.discard(me)
             self._handle(delivery)
             if self._stopped:
                 return
             self._idle.add(me)
+
+    def _deliveries(self):
+        """Yield deliveries; a gap that nobody wants to be told is logged, for the work must go on."""
+        while True:
+            try:
+                yield from self._consumption
+                return
+            except GapError as gap:
+                logger.warning("consumer %r: %s", self._consumption.consumer, gap)
 
     def _handle(self, delivery):
         consumption = self._consumption

@@ -91,6 +91,27 @@ def test_a_pool_works_on_as_many_messages_as_it_has_workers(server, client):
     assert at_once == [0, 1, 2]
 
 
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_a_pool_that_is_stopped_finishes_what_it_works_on_and_takes_nothing_more(server, client, workers):
+    consumption, _ = joined(server, client, sealed(0, *range(3)))
+    at_work, go = [], gevent.event.Event()
+
+    def work(delivery):
+        at_work.append(delivery.offset)
+        go.wait()
+    running = spawned(consumption.run, work, workers=workers)
+    server.wait(lambda: len(at_work) == min(workers, 3))
+    turn()
+
+    consumption.stop()
+    go.set()
+
+    assert outcome(running) is None
+    consumption.close()
+    assert acked(server) == at_work == list(range(min(workers, 3)))
+    assert [request.name for request in server.requests][-1] == "unsubscribe"
+
+
 def test_a_pool_that_is_killed_gives_back_what_it_works_on(server, client):
     consumption, _ = joined(server, client, sealed(0, 0, 1))
     at_work: list = []
@@ -105,6 +126,21 @@ def test_a_pool_that_is_killed_gives_back_what_it_works_on(server, client):
     server.wait_for("nack")
 
     assert said(server, "nack") == [[[[0, 2, 1]], {"delay_s": 0, "reason": "The worker was stopped."}]]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_gap_that_nobody_wants_to_be_told_is_logged_and_the_work_goes_on(server, client, caplog, workers):
+    consumption, stream = joined(server, client, sealed(0, "before"))
+    stream.control("gap", first=1, next=5, count=4, why="expired")
+    stream.hand_out(2, sealed(5, "after"))
+
+    running = spawned(consumption.run, lambda delivery: None, workers=workers)
+    server.wait(lambda: acked(server) == [0, 5])
+    consumption.close()
+
+    assert outcome(running) is None
+    assert "4 messages in [1, 5) will not come (expired)" in caplog.text
+    assert consumption.gaps == 1
 
 
 def test_a_callback_may_settle_the_message_itself(server, client):
