@@ -6,6 +6,7 @@ the option ``consumer``; what it has worked on it settles here, also over anothe
 
 from .checks import check_options, within
 from .described import described
+from .errors import InvalidOption
 from .steering import CREATE_OPTIONS, UPDATE_OPTIONS, given, parse_settling
 from .wire import pack
 
@@ -122,6 +123,9 @@ class ConsumerMethods:
     @described
     def seek(self, consumer, where):
         """Move a consumer to an offset, a time, earliest or new; what is pending is dropped. Returns it."""
+        if where is None:       # more likely a mistake than a wish, and it would drop what is pending
+            raise InvalidOption("where is an offset, 'earliest', 'new', {'time': seconds} or {'last': n}, and not nil.",
+                                option="where")
         return self._broker.consumers.seek(consumer, where)
 
     @described

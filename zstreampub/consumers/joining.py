@@ -39,7 +39,7 @@ class Joining:
         max_bytes = within("max_bytes", max_bytes, limits.queue_bytes, 1, limits.max_queue_bytes)
         if member is not None and not (isinstance(member, str) and len(member) <= 255):
             raise InvalidOption("member is text of at most 255 characters.", option="member")
-        held = check_deliveries(held or ())
+        held = check_deliveries(() if held is None else held)
         if any(token is None for _, _, token in held):
             raise InvalidOption("held is a list of [offset, token].", option="held")
         consumer = self.find_or_create(name, patterns, start, settings)

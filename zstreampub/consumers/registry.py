@@ -311,6 +311,8 @@ class Consumers(Describing, Joining, Letters, Steering):
 
     def locked(self, name):
         """Return a context in which nobody else creates, changes or deletes *name*; waits."""
+        if not isinstance(name, str):
+            raise InvalidOption(f"The name of a consumer is text, not {type(name).__name__}.", option="consumer")
         return _Locked(self._locks, name)
 
     def write_head(self, consumer, state=None, **changes):
