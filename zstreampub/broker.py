@@ -356,7 +356,7 @@ class Broker:
             "published": self._fan_out.published, "refused": self.refused, "offered": self._fan_out.offered,
             "pending_bytes": self.pending_bytes, "subscriptions": len(self.subscriptions),
             "deliver_us": self._fan_out.turn_us.summary(), "scheduled": self.schedule.stats(),
-            "store": self.store.stats(), "server": self.server_stats(),
+            "consumers": self.consumers.stats(), "store": self.store.stats(), "server": self.server_stats(),
         }
 
     def queue(self, name="default", **options):

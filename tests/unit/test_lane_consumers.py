@@ -194,6 +194,22 @@ def test_a_verb_that_a_subclass_overrides_is_the_one_that_is_called():
         assert call(peer, "ack", "c", 1) == ("OK", ["no"])
 
 
+def test_the_counters_sum_up_all_consumers(served):
+    broker, _, peer = served
+    broker.publish_many("a.b", list(range(5)))
+    _, _, messages = join(peer, 3, max_in_flight=3)
+    call(peer, "create_consumer", "other", "a.>")
+    call(peer, "ack", "c", named(messages[:1]))
+    call(peer, "reject", "c", named(messages[1:2]))
+    call(peer, "nack", "c", named(messages[2:]), {"delay_s": 1000})
+    call(peer, "pause", "other")
+
+    _, (stats,) = call(peer, "stats")
+
+    assert stats["consumers"] == {"consumers": 2, "members": 1, "pending": 3, "in_flight": 2, "waiting": 1, "dead": 1,
+                                  "paused": 1, "acked": 1}
+
+
 # --- leaving ----------------------------------------------------------------------------------------
 
 

@@ -39,6 +39,17 @@ class Describing(Browsing):
         """Return :meth:`describe` of every consumer, sorted by name."""
         return [self.describe(name) for name in sorted(self.by_name) if name in self.by_name]
 
+    def stats(self):
+        """Return the sums over all consumers; dead letters are counted in the log the first time."""
+        consumers = tuple(self.by_name.values())
+        return {"consumers": len(consumers), "members": sum(len(one.members) for one in consumers),
+                "pending": sum(one.state.live for one in consumers),
+                "in_flight": sum(one.state.in_flight for one in consumers),
+                "waiting": sum(one.state.waiting for one in consumers),
+                "dead": sum(one.dead.measure(self.store) if one.dead.count is None else one.dead.count
+                            for one in consumers),
+                "paused": sum(one.paused is not None for one in consumers), "acked": self.acked_messages}
+
     def _oldest(self, consumer):
         """Return ``(offset, time)`` of the first message that is not settled."""
         state = consumer.state
