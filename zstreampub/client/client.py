@@ -191,6 +191,11 @@ class Client(Steering):
         """Whether there is a connection at the moment."""
         return self._channels.is_up
 
+    @property
+    def is_open(self):
+        """Whether it was not closed."""
+        return self._channels.is_open
+
     def check_owner(self):
         """Raise RequestError in any thread or process but the one that made the client."""
         self._channels.check_owner()
