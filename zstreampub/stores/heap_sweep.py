@@ -61,10 +61,10 @@ class HeapSweep:
             batch = heap[heap.firsts[at]]
             if batch.first >= current.stop:
                 break
-            if time.perf_counter() > until:
-                return
             topic = self._state.topics.by_name[batch.topic]
             current.cursor = batch.next
             if topic.id in current.ids:
                 yield topic, batch
+            if time.perf_counter() > until:
+                return
         current.cursor = current.stop

@@ -20,15 +20,27 @@ class _Sought(NamedTuple):
     sought: bool
 
 
+class _Clock:
+    """The time of one step, which is over when some progress was made."""
+
+    def __init__(self, start):
+        self._start = start
+        self._until = time.perf_counter() + STEP_S
+
+    def is_over(self, cursor):
+        return cursor > self._start and time.perf_counter() > self._until
+
+
 def gather_step(txn, db, state, current):
     """Gather some more; the pass goes on to sweep if that was all."""
-    until, topics = time.perf_counter() + STEP_S, state.topics.all
-    for run in _runs(txn, db, state, current):
-        if current.is_full or time.perf_counter() > until:
+    topics, clock = state.topics.all, _Clock(current.cursor)
+    for run, end in _runs(txn, db, state, current):
+        if run is not None:
+            for at in run.places(run.at(current.cursor), current.ids):
+                current.gather(topics[run.ids[at] - 1], run.batch(at, topics))
+        current.cursor = end
+        if current.is_full or clock.is_over(end):
             break
-        for at in run.places(run.at(current.cursor), current.ids):
-            current.gather(topics[run.ids[at] - 1], run.batch(at, topics))
-        current.cursor = run.next
     else:
         current.cursor = current.end
     if current.is_full or current.cursor >= current.end:
@@ -43,28 +55,29 @@ def sweep_step(environment, state, current):
 
 
 def _runs(txn, db, state, current):
-    """Yield the runs below ``current.stop`` in which there may be topics of the pass."""
+    """Yield ``(run, end)``: the runs below ``current.stop`` in which there may be topics of the pass.
+
+    ``end`` is where to go on after that run, which is None if there is none up to there.
+    """
+    start = current.cursor
     few = (len(current.ids) <= MOST_SOUGHT
            and current.messages * SCAN_SHARE < state.end - state.first)
-    for first, _, run in stretch(txn, db, _Sought(current.ids, state.tail, few), current.cursor):
+    for first, _, run in stretch(txn, db, _Sought(current.ids, state.tail, few), start):
         if first >= current.stop:
             break
-        if run is not None:
-            yield run
+        yield run, max(first, start) if run is None else run.next
 
 
 def _find(txn, db, state, current):
-    removals, changes, written, cursor = [], [], 0, current.cursor
-    until = time.perf_counter() + STEP_S
-    for run in _runs(txn, db, state, current):
-        if len(removals) >= STEP_RANGES or written >= STEP_BYTES or time.perf_counter() > until:
-            return Found(removals, changes, cursor, False, True)
-        gone, record = _sweep(run, state, current)
+    removals, changes, written, clock = [], [], 0, _Clock(current.cursor)
+    for run, end in _runs(txn, db, state, current):
+        gone, record = _sweep(run, state, current) if run is not None else ([], None)
         if gone:
             removals += gone
             changes.append((OFFSET.pack(run.key), record))
             written += len(record or ())
-        cursor = run.next
+        if len(removals) >= STEP_RANGES or written >= STEP_BYTES or clock.is_over(end):
+            return Found(removals, changes, end, False, True)
     return Found(removals, changes, current.stop, True, True)
 
 
