@@ -6,7 +6,7 @@ here it is seen to that there is no argument and no option of which they have ne
 """
 
 from .checks import check_options, within
-from .errors import InvalidOption, MalformedRequest
+from .errors import InvalidOption, LimitExceeded, MalformedRequest
 
 SETTINGS = ("mode", "ack_wait_s", "backoff_s", "jitter", "max_deliveries", "max_pending", "retention", "expired",
             "max_dead", "inactive_s")
@@ -17,6 +17,7 @@ JOIN_OPTIONS = ("consumer", *CREATE_OPTIONS, "max_in_flight", "max_bytes", "memb
 # What settles, and the options that it takes; extend takes its seconds as an argument.
 SETTLING = {"ack": ("before",), "nack": ("delay_s", "reason"), "reject": ("reason",), "extend": ()}
 
+MAX_ENTRIES = 8_192         # of deliveries, in one call: each is looked up on the hub, in 4 us
 _LONGEST_WORK_S = 366 * 86_400.0
 
 
@@ -33,6 +34,9 @@ def parse_settling(verb, args):
     if deliveries is None and "before" not in options:      # more likely a mistake than a wish
         raise InvalidOption("deliveries is an offset, or a list of offsets, [offset, token] and [first, next, token]; "
                             "it may be nil only in an ack with before.", option="deliveries")
+    if isinstance(deliveries, (list, tuple)) and len(deliveries) > MAX_ENTRIES:
+        raise LimitExceeded(f"One call has at most {MAX_ENTRIES} entries of deliveries, not {len(deliveries)}. Name what "
+                            "came together as [first, next, token].", limit=MAX_ENTRIES)
     return consumer, deliveries, options
 
 

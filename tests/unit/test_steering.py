@@ -3,9 +3,9 @@
 import pytest
 
 from zstreampub.consumers.options import SETTINGS
-from zstreampub.errors import InvalidOption, MalformedRequest
+from zstreampub.errors import InvalidOption, LimitExceeded, MalformedRequest
 from zstreampub.requests import parse_subscribe
-from zstreampub.steering import CREATE_OPTIONS, JOIN_OPTIONS, UPDATE_OPTIONS, given, parse_settling
+from zstreampub.steering import CREATE_OPTIONS, JOIN_OPTIONS, MAX_ENTRIES, UPDATE_OPTIONS, given, parse_settling
 
 
 def test_every_setting_of_a_consumer_can_be_given_by_a_client_and_no_other():
@@ -38,6 +38,12 @@ def test_a_wrong_number_of_arguments_is_refused(verb, args):
 def test_options_that_are_wrong_or_missing_are_refused(verb, args):
     with pytest.raises(InvalidOption):
         parse_settling(verb, args)
+
+
+def test_so_many_deliveries_that_they_would_hold_the_hub_are_refused():
+    assert len(parse_settling("ack", ["c", [1] * MAX_ENTRIES])[1]) == MAX_ENTRIES
+    with pytest.raises(LimitExceeded, match="first, next, token"):
+        parse_settling("ack", ["c", [1] * (MAX_ENTRIES + 1)])
 
 
 def test_options_that_are_nil_are_not_set():
