@@ -35,8 +35,8 @@ def parse_settling(verb, args):
         raise InvalidOption("deliveries is an offset, or a list of offsets, [offset, token] and [first, next, token]; "
                             "it may be nil only in an ack with before.", option="deliveries")
     if isinstance(deliveries, (list, tuple)) and len(deliveries) > MAX_ENTRIES:
-        raise LimitExceeded(f"One call has at most {MAX_ENTRIES} entries of deliveries, not {len(deliveries)}. Name what "
-                            "came together as [first, next, token].", limit=MAX_ENTRIES)
+        raise LimitExceeded(f"One call has at most {MAX_ENTRIES} entries of deliveries, not {len(deliveries)}. Name "
+                            "what came together as [first, next, token].", limit=MAX_ENTRIES)
     return consumer, deliveries, options
 
 
