@@ -135,7 +135,7 @@ class Joining:
         consumer = self.find(name)
         self.prepare(consumer)
         consumer.used_at = self.clock.now()
-        taker = Fetch(consumer, 1 if offset is not None else count, self.settings.max_queue_bytes)
+        taker = Fetch(consumer, 1 if offset is not None else count, self.settings.queue_bytes)
         if offset is not None:
             return self._fetch_one(consumer, taker, within("offset", offset, None, 0, 1 << 53))
         try:
