@@ -58,7 +58,7 @@ class Delivery(Message):
 
     def __init__(self, message, handout, consumer):
         super().__init__(message.topic, message.offset, message.time, message.payload, message.key, message.id,
-                         message.headers)
+                         message.headers, message.expires)
         self.delivery = handout.delivery
         self.token = handout.token
         self._consumer = consumer
