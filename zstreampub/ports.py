@@ -36,7 +36,7 @@ class Port:
 
     def publish(self, topic, payload, **options):
         """Store one message; return its offset."""
-        return self.run(lambda: self.log.publish(topic, payload, **options))
+        return self.run(lambda: self.store(topic, payload, **options))
 
     def ask(self, verb, *args, **options):
         """Call a method of the consumers."""
@@ -45,6 +45,7 @@ class Port:
     def fetch(self, consumer, timeout_s, offset=None):
         """Return the next delivery, or that of *offset*; None if there is none within *timeout_s*."""
         def fetch():
+            self.wait_open(timeout_s)
             found = self.consumers.fetch(consumer, 1, timeout_s=timeout_s, offset=offset)
             return found[0] if found else None
 
@@ -57,6 +58,13 @@ class Port:
     def count(self, topic):
         """Return how many messages of *topic* there are in the log."""
         return self.run(lambda: sum(one["messages"] for one in self.log.topics(topic)))
+
+    def is_open(self):
+        """Return whether a lost connection may come back."""
+        return True
+
+    def wait_open(self, timeout_s):
+        """Wait until there is a connection. Raises ConnectionLost. On the hub only."""
 
     def sleep(self, seconds):
         """Let time pass."""
@@ -71,7 +79,11 @@ class Port:
 
         self.run(lambda: gevent.spawn(repeat))
 
-    # --- the table's: on the hub only ------------------------------------------------------
+    # --- on the hub only -------------------------------------------------------------------
+
+    def store(self, topic, payload, **options):
+        """Do :meth:`publish`."""
+        return self.log.publish(topic, payload, **options)
 
     def read(self, topic):
         """Return an open Reading of *topic* from its first message to the end of now."""

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 _LONGEST_FETCH_S = 20.0             # below the time that a client waits for an answer
 _PAUSES_S = (0.002, 0.25)           # from, to: between looks at what tells nobody when it changes
+_RECONNECT_S = 0.1
 _MOST_DEAD = 1 << 31
 _LONG_LEASE_S = 3600.0              # longer ones are not prolonged
 
@@ -129,7 +130,13 @@ class WorkQueue(Items):
         while True:
             left_s = None if deadline is None else max(deadline - monotonic(), 0.0)
             longest_s = _LONGEST_FETCH_S if left_s is None else min(left_s, _LONGEST_FETCH_S)
-            delivery = self._port.fetch(self.consumer, longest_s)
+            try:
+                delivery = self._port.fetch(self.consumer, longest_s)
+            except ConnectionLost:
+                if not self._port.is_open() or (deadline is not None and monotonic() >= deadline):
+                    raise
+                self._port.sleep(_RECONNECT_S)      # what was on its way comes back when its lease is over
+                continue
             if delivery is not None or (left_s is not None and left_s <= longest_s):
                 return delivery
 

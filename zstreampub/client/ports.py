@@ -1,10 +1,14 @@
 """What a work queue and a table need of a log, where the log is a server's."""
 
 import re
+from time import monotonic
 
-from ..errors import GapError
+import gevent
+
+from ..errors import ConnectionLost, GapError
 from ..ports import Port
 
+_LOOK_S = 0.02
 _NEXT = re.compile(r" is (\d+), not ")
 
 
@@ -17,6 +21,21 @@ class ClientPort(Port):
     @property
     def consumers(self):
         return _Consumers(self.log)
+
+    def is_open(self):
+        return self.log.is_open
+
+    def wait_open(self, timeout_s):
+        ends = monotonic() + timeout_s
+        while not self.log.is_connected and self.log.is_open:
+            if monotonic() >= ends:
+                raise ConnectionLost("There is no connection to the server at the moment.")
+            gevent.sleep(_LOOK_S)
+
+    def store(self, topic, payload, **options):
+        if options.keys() <= {"key"}:
+            return self.log.publish(topic, payload, **options)
+        return self.log.call("publish", topic, payload, options)    # not gathered with others: it may be refused
 
     def read(self, topic):
         return _Reading(self.log.subscribe(topic, start="earliest", until="end"))
