@@ -215,7 +215,7 @@ class DeletionsStay(LmdbModel):
     tombstone_s = 1e9
 
 
-@pytest.mark.parametrize("model, examples", [(Model, 100), (LmdbModel, 100), (DeletionsStay, 50)])
+@pytest.mark.parametrize("model, examples", [(Model, 60), (LmdbModel, 60), (DeletionsStay, 30)])
 def test_a_compacted_store_and_a_list_never_disagree(model, examples):
     run_state_machine_as_test(model, settings=settings(
         max_examples=examples, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)))

@@ -323,7 +323,10 @@ def wait_for(condition):
             gevent.sleep(0.002)
 
 
-def compacting(rule=Retention("kv.>", newest_per_key=True), **settings):
+NEWEST = Retention("kv.>", newest_per_key=True)
+
+
+def compacting(rule=NEWEST, **settings):
     return Settings(retention=(rule,), retention_interval_s=0.01, **settings)
 
 
