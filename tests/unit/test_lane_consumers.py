@@ -285,6 +285,16 @@ def test_a_paused_consumer_says_so(served):
     assert peer.answer_to(channel)[1]["payload"] == 1
 
 
+def test_who_joins_a_paused_consumer_is_told_in_the_greeting(served):
+    broker, _, peer = served
+    broker.consumers.create("c", "a.>", start="earliest")
+    assert join(peer)[1]["paused"] is False
+
+    broker.consumers.pause("c")
+
+    assert join(peer)[1]["paused"] == "by request"
+
+
 def test_a_deleted_consumer_ends_its_members(served):
     broker, _, peer = served
     channel, _, _ = join(peer)

@@ -153,7 +153,8 @@ class Member:
     def agreed(self):
         """Return what the greeting says besides what it says to every subscription."""
         return {"consumer": self.consumer.name, "max_in_flight": self.max_in_flight,
-                "ack_wait_s": self.consumer.options.ack_wait_s, "held": self.held}
+                "ack_wait_s": self.consumer.options.ack_wait_s, "held": self.held,
+                "paused": self.consumer.paused or False}
 
     @property
     def position(self):
