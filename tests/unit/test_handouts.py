@@ -7,7 +7,7 @@ import msgpack
 import pytest
 
 from zstreampub.broker import Broker
-from zstreampub.consumers.member import Notice
+from zstreampub.consumers import Notice
 from zstreampub.errors import ServerDraining
 from zstreampub.handouts import open_feed
 from zstreampub.message import Batch

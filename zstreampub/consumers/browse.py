@@ -3,12 +3,13 @@
 from ..checks import within
 from ..payload import unpack_payload
 from .lease import IN_FLIGHT, SETTLING, WAITING
+from .preparing import Preparing
 
 _READ = 1_000
 _READ_BYTES = 1 << 20
 
 
-class Browsing:
+class Browsing(Preparing):
     """A room of :class:`~zstreampub.consumers.registry.Consumers`."""
 
     def peek(self, name):

@@ -5,24 +5,29 @@ history and live; what waits for its next delivery is read again when there is s
 number of messages is shared evenly among those who wait. Runs on the hub; nothing here waits.
 """
 
+import logging
 from collections import deque
 
 from ..store import Gap
 from ..subscription import Subscription
-from .changes import Added, Gone, HandedOut
+from .changes import HandedOut
 from .handout import Handout
-from .lease import DYING, IN_FLIGHT, PARKED, SETTLING, WAITING, Lease, pairs
-from .source import New, dying, parked
+from .lease import IN_FLIGHT, WAITING, Lease
+from .source import New
+from .standing import Standing
+
+logger = logging.getLogger(__name__)
 
 _READER_BYTES = 1 << 20
 _READER_MESSAGES = 10_000
 _TURN_MESSAGES = 20_000     # handed out in one go
 
 
-class Dealing:
+class Dealing(Standing):
     """A room of :class:`~zstreampub.consumers.consumer.Consumer`."""
 
-    def __init__(self):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
         self.again = deque()        # Sources that were read again
         self.takers = {}            # fetches that wait
         self.new_is_next = False    # what waits has had its turn, so what is new must not wait for more of it
@@ -38,6 +43,7 @@ class Dealing:
         if self.unsaved:
             self._write_again()
         if self.paused is not None or self.frozen or not self.prepared or not self._line:
+            self.new_is_next = False
             self._tell_takers()
             return
         if self._reader is None:
@@ -68,6 +74,8 @@ class Dealing:
 
     def _reread(self):
         """Have read again what is ready: it goes out before anything new."""
+        while self.again and not self.again[0].left:
+            self.again.popleft()
         if self.state.has_ready and self._line and not self.again and self.retry_at is None:
             self.rereading.start()
 
@@ -87,8 +95,9 @@ class Dealing:
                 if source is None:
                     break
                 continue
-            self._hand_out(member, *found, leases, now)
-            given += found[0].count
+            piece, delivery = found
+            self._hand_out(member, piece, delivery, leases, now)
+            given += piece.count
         self._line.pop(member, None)
         member.served()
         if member.room > 0:
@@ -156,62 +165,6 @@ class Dealing:
             self._new = New(self, item)
         return self._new
 
-    # --- what does not go out --------------------------------------------------------------------
-
-    def park(self, offset, key):
-        """Let *offset* wait for an earlier message of its key."""
-        self._pend(parked(), offset)
-        self.keys.park(offset, key)
-
-    def expired_new(self, offset, key):
-        """Pass over *offset*, which has expired before it was handed out."""
-        if self.options.expired == "skip":
-            self.tell_gap(Gap(offset, offset + 1, 1, "expired"))
-            return
-        lease = dying()
-        self._pend(lease, offset)
-        if self.keys is not None and key is not None:
-            if self.keys.is_busy(key):
-                self.keys.park(offset, key)
-            else:
-                self.keys.out(offset, key)
-        self.home.bury(self, lease, "expired", "")
-
-    def expired(self, offset):
-        """Settle *offset*, which has expired while it waited."""
-        if self.options.expired == "skip":
-            self.drop([offset, offset + 1], "expired")
-        else:
-            lease = Lease(DYING, self.state.pending[offset].token, self.state.pending[offset].delivery)
-            self.state.put(lease, offset, offset + 1)
-            self.home.bury(self, lease, "expired", "")
-
-    def drop(self, runs, why):
-        """Settle *runs*, all pending, which nobody gets any more; tell a member."""
-        lease = Lease(SETTLING)
-        lease.back = Lease(WAITING)     # what a snapshot says of it meanwhile
-        for first, next in pairs(runs):
-            self.state.put(lease, first, next)
-            self.tell_gap(Gap(first, next, next - first, why))
-        self.ops.append(Gone(self, lease))
-        self.home.touch(self)
-
-    def _pend(self, lease, offset):
-        self.state.add(lease, offset, offset + 1)
-        last = self.ops[-1] if self.ops else None
-        if lease.kind == PARKED and type(last) is Added and last.lease.kind == PARKED:
-            self.state.put(last.lease, offset, offset + 1)      # one lease for many
-        else:
-            self.ops.append(Added(self, lease))
-
-    def _write_again(self):
-        """Write what a failed commit has left out."""
-        leases, self.unsaved = dict.fromkeys(self.unsaved), []
-        for lease in leases:
-            runs = lease.now(self.state.pending)
-            if runs:
-                self.ops.append(Added(self, lease, runs))
-
     # --- the reader ------------------------------------------------------------------------------------
 
     def _start_reading(self):
@@ -233,6 +186,19 @@ class Dealing:
         for source in self.again:
             self.state.ready_again(*source.rest())
         self.again.clear()
+
+    def _end_all(self, error):
+        self.stop_reading()
+        for member in tuple(self.members):
+            member.end(type(error)(str(error), **error.facts))
+
+    @property
+    def has_takers(self):
+        return self._reader is not None
+
+    def hold_reading(self, error):
+        """Learn that what waits could not be read; it is tried again later."""
+        logger.warning("consumer %s: what waits for its next delivery cannot be read: %s", self.name, error)
 
 
 def _nothing():

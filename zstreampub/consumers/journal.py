@@ -121,7 +121,7 @@ class Replay:
     def part(self, packed):
         """Take one part of the snapshot."""
         for lease in unpack_part(packed):
-            self._lease(*lease[:5], lease[5:])
+            self._lease(lease)
 
     def change(self, cursor_from, cursor_to, acked, redelivered, *operations):
         """Take what one change says of this consumer."""
@@ -131,7 +131,7 @@ class Replay:
             if kind in (SETTLED, GONE):
                 self._settle(operation, kind == SETTLED)
             elif kind == LEASED:
-                self._lease(*operation[:5], operation[5:])
+                self._lease(operation)
             elif kind == DEAD_SETTLED:
                 self._dead.settle(operation)
         # Where a change before this one was not stored, the cursor stays: what was handed out since is ahead of it.
@@ -149,7 +149,8 @@ class Replay:
             state.ahead.update(range(max(first, state.cursor), next))
         state.remember((), None)
 
-    def _lease(self, kind, token, delivery, due_us, error, runs):
+    def _lease(self, packed):
+        kind, token, delivery, due_us, error, *runs = packed
         due = self._clock.from_wall_us(due_us) if due_us else 0.0
         lease = Lease(kind, token, delivery, due, error=error)
         for first, next in pairs(runs):

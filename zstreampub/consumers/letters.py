@@ -1,13 +1,12 @@
 """Dead letters as an operator sees them: list, redrive, purge. May wait for the store."""
 
-from gevent.event import AsyncResult
-
 from ..checks import within
 from ..errors import InvalidOption
 from ..publishing import check_may_publish
 from ..store import Append
 from ..topics import check_topic
 from . import journal
+from .core import Core
 from .dead import revived
 from .lease import runs_of
 
@@ -15,7 +14,7 @@ _AT_ONCE = 500
 _MOST_OFFSETS = 131_072
 
 
-class Letters:
+class Letters(Core):
     """A room of :class:`~zstreampub.consumers.registry.Consumers`."""
 
     def dead(self, name, *, first=None, limit=100):
@@ -80,18 +79,6 @@ class Letters:
         consumer.dirty = True
         if consumer.dead.count is not None:
             consumer.dead.count = max(0, consumer.dead.count - len(letters))
-
-    def append_and_wait(self, consumer, append):
-        """Append for *consumer*, wait, and raise what went wrong."""
-        answer = AsyncResult()
-        append.reply = answer.set
-        self.broker.append_own(append)
-        consumer.flushes += 1
-        answer.wait()
-        consumer.flushed()
-        if append.error is not None:
-            raise append.error
-
 
 def _check_offsets(offsets):
     if offsets is None:

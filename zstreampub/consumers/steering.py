@@ -1,19 +1,23 @@
 """Steering: creating, changing, moving and deleting consumers. What is answered is on disk."""
 
+import logging
+
 import gevent
 from gevent.event import Event
 
 from ..errors import ConsumerDeleted, InvalidOption, LimitExceeded, ServerDraining
 from . import journal
+from .describe import Describing
 from .handout import Notice
-from .options import SETTINGS, Options, check_name, check_same, check_settings, complete
+from .options import Options, check_name, check_same, check_settings, complete
 from .state import ConsumerState
 
-_UPDATABLE = tuple(name for name in SETTINGS if name != "mode")
+logger = logging.getLogger(__name__)
+
 _RECORDS = 1_000
 
 
-class Steering:
+class Steering(Describing):
     """A room of :class:`~zstreampub.consumers.registry.Consumers`."""
 
     def create(self, name, patterns, *, start="new", **settings):
@@ -198,3 +202,24 @@ class Steering:
             self.delete(consumer.name)
         else:
             self.watch_time(consumer, self.clock.now())
+
+    def look_at(self, consumer, now):
+        """Do what is due of *consumer*; return when to look again, or None."""
+        inactive_at = consumer.inactive_at
+        if inactive_at is not None and inactive_at <= now:
+            self.expire(consumer)
+            return None
+        return super().look_at(consumer, now)
+
+    def died(self, consumer, many):
+        """Learn that *many* more dead letters are on disk; too many pause the consumer (may wait)."""
+        dead = consumer.dead
+        if dead.count is None:
+            dead.measure(self.store)
+        else:
+            dead.count += many
+        most = consumer.options.max_dead
+        if dead.count >= most and consumer.paused is None:
+            why = f"dead letters: {dead.count} are not settled and max_dead is {most}"
+            logger.warning("consumer %s is paused: %s", consumer.name, why)
+            self.set_paused(consumer, why)

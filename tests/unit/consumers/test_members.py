@@ -137,7 +137,8 @@ def test_a_member_that_comes_back_claims_what_it_holds(desk):
 
     assert second.held == held[1:]
     assert given(second) == []
-    assert second.agreed() == {"consumer": "c", "max_in_flight": 256, "ack_wait_s": 30.0, "held": held[1:]}
+    assert second.agreed() == {"consumer": "c", "max_in_flight": 256, "ack_wait_s": 30.0, "held": held[1:],
+                               "paused": False}
     assert desk.consumers.ack("c", held[1:]) == 2
 
 
