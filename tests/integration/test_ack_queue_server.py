@@ -1,4 +1,4 @@
-"""Work queues of a real server, used from several processes; and a script of persist-queue's kind in each kind of them."""
+"""Work queues of a real server, used from several processes; and a script of persist-queue's kind."""
 
 import subprocess
 import sys
