@@ -88,7 +88,8 @@ class Retention:
     A topic follows the first rule whose pattern matches it. The oldest go first. With
     ``newest_per_key`` a message goes, in time, once there is a newer one with its key, and a
     message whose payload is None deletes its key. What a consumer with ``retention="keep"``
-    has not acknowledged stays, see ``keep_factor``.
+    has not acknowledged stays, see ``keep_factor``; ``newest_per_key`` alone sets no limit
+    of which that could be a multiple.
     """
 
     pattern: str = ">"

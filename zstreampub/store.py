@@ -209,6 +209,7 @@ class Store(ABC):
     def trim(self, wanted, next):
         """Remove the messages of *wanted* below *next*, whole batches only, in small steps.
 
+        Guards do not hold it back: whoever calls it decides.
         Returns how many messages went. The first offset never steps back.
         """
 
@@ -216,7 +217,8 @@ class Store(ABC):
     def guard(self, guards):
         """Set the guards, a list of :class:`Guard`, in place of all earlier ones; never wait.
 
-        They count for appends and removals after everything that is queued already.
+        They count for appends and removals after everything that is queued already. Where there were any
+        when the store was closed, or died, retention removes nothing until this is called.
         """
 
     @abstractmethod
