@@ -11,6 +11,7 @@ import gevent
 
 from .message import HEADER, Batch
 from .payload import check_message_size, pack_payload
+from .publishing import check_may_publish
 from .store import Append
 from .topics import MAX_TOPIC_BYTES, check_topic
 
@@ -38,6 +39,7 @@ class Gatherer:
         limits = self._broker.settings
         if topic != self._topic:
             check_topic(topic)
+            check_may_publish(topic)
             self.flush()
         value = pack_payload(payload)
         check_message_size(len(value), limits.max_message_bytes)

@@ -41,6 +41,7 @@ from .payload import (
     can_be_carried,
     check_message_size,
     check_metadata,
+    content_id,
     pack_payloads,
     unpack_column,
     unpack_payload,
@@ -284,6 +285,12 @@ class Batch:
         if "expires" in columns:
             columns["expires"] = [None if us is None else us / _MICRO for us in columns["expires"]]
         return columns
+
+    def with_content_ids(self):
+        """Return this batch with an id for each message that is made of its payload, see :func:`content_id`."""
+        raws = self.raw_payloads
+        ids = [content_id(raw) for raw in raws]
+        return self.assemble(self.topic, raws, {**self.metadata, "id": ids}, self.first, self.time_us)
 
     def slice(self, start, stop):
         """Return the messages ``start <= i < stop`` of this batch as a batch of their own."""

@@ -13,6 +13,7 @@ from . import steering
 from .checks import check_options
 from .errors import InvalidBatch, InvalidOption, MalformedRequest
 from .message import Batch
+from .publishing import TERMS, Order, check_may_publish, parse_terms, publish_many_result, publish_result
 from .store import Append
 
 MAX_BATCHES = 1024      # in one append: the fan-out of one commit must not hold the hub for long
@@ -25,44 +26,38 @@ FORMATS = ("map", "batch")
 
 
 def parse_publish(broker, topic, payload, options=None):
-    """Return the Append of one ``publish`` call."""
-    options = check_options(options, ("headers", "key", "id", *_RETRY_OPTIONS))
+    """Return the Order of one ``publish`` call."""
+    options = check_options(options, ("headers", "key", "id", *TERMS, *_RETRY_OPTIONS))
     columns = {name: [options[name]] for name in ("headers", "key", "id") if options.get(name) is not None}
-    batch = broker.pack(topic, [payload], columns.get("key"), columns.get("id"), columns.get("headers"))
-    return _append([batch], options)
+    order = broker.order(publish_result, topic, [payload], columns.get("key"), columns.get("id"),
+                         columns.get("headers"), parse_terms(options, "id" in columns))
+    return _identified(order, options)
 
 
 def parse_publish_many(broker, topic, payloads, options=None):
-    """Return the Append of one ``publish_many`` call."""
-    options = check_options(options, ("headers", "keys", "ids", *_RETRY_OPTIONS))
+    """Return the Order of one ``publish_many`` call."""
+    options = check_options(options, ("headers", "keys", "ids", *TERMS, *_RETRY_OPTIONS))
     for name in ("keys", "ids"):
         if not isinstance(options.get(name), (list, tuple, type(None))):
             raise InvalidOption(f"{name} is a list with one entry or nil for each payload.", option=name)
     if not isinstance(options.get("headers"), (dict, list, tuple, type(None))):
         raise InvalidOption("headers is a map for all messages, or a list with one map or nil for each.",
                             option="headers")
-    batch = broker.pack(topic, payloads, options.get("keys"), options.get("ids"), options.get("headers"))
-    return _append([batch], options)
+    order = broker.order(publish_many_result, topic, payloads, options.get("keys"), options.get("ids"),
+                         options.get("headers"), parse_terms(options, options.get("ids") is not None))
+    return _identified(order, options)
 
 
 def parse_append(broker, batches, options=None):
-    """Return the Append of one ``append`` call: packed batches of a stranger, checked one by one."""
+    """Return the Order of one ``append`` call: packed batches of a stranger, checked one by one."""
     options = check_options(options, _RETRY_OPTIONS)
     if not isinstance(batches, (list, tuple)) or not 0 < len(batches) <= MAX_BATCHES:
         raise InvalidBatch(f"append takes a list of 1 to {MAX_BATCHES} packed batches.")
     limits = broker.settings
     checked = [Batch.check(packed, limits.max_message_bytes, limits.max_batch_messages) for packed in batches]
-    return _append(checked, options)
-
-
-def publish_result(append):
-    """Return what ``publish`` answers: the offset."""
-    return append.firsts[0]
-
-
-def publish_many_result(append):
-    """Return what ``publish_many`` answers: ``[first, next]``."""
-    return [append.firsts[0], append.firsts[0] + append.count]
+    for batch in checked:
+        check_may_publish(batch.topic)
+    return _identified(Order(Append(checked), append_result), options)
 
 
 def append_result(append):
@@ -71,27 +66,26 @@ def append_result(append):
 
 
 class Publishing(NamedTuple):
-    """One way to publish: arguments to Append, Append to result, least and most arguments."""
+    """One way to publish: arguments to Order, least and most arguments."""
 
     parse: Callable
-    result: Callable
     least: int
     most: int
 
 
 PUBLISHING = {
-    "publish": Publishing(parse_publish, publish_result, 2, 3),
-    "publish_many": Publishing(parse_publish_many, publish_many_result, 2, 3),
-    "append": Publishing(parse_append, append_result, 1, 2),
+    "publish": Publishing(parse_publish, 2, 3),
+    "publish_many": Publishing(parse_publish_many, 2, 3),
+    "append": Publishing(parse_append, 1, 2),
 }
 
 
 def parse_publishing(name, broker, args):
-    """Return ``(append, result)`` of a call of one of PUBLISHING; ``result(append)`` is what it answers."""
-    parse, result, least, most = PUBLISHING[name]
+    """Return the Order of a call of one of PUBLISHING."""
+    parse, least, most = PUBLISHING[name]
     if not isinstance(args, (list, tuple)) or not least <= len(args) <= most:
         raise MalformedRequest(f"{name} takes {least} to {most} arguments: see docs/protocol.rst.")
-    return parse(broker, *args), result
+    return parse(broker, *args)
 
 
 def parse_subscribe(patterns=None, options=None):
@@ -121,7 +115,9 @@ def check_arguments(signature, args):
         raise MalformedRequest(f"The arguments are {signature}: {error}.") from None
 
 
-def _append(batches, options):
+def _identified(order, options):
+    """Return *order*, with who published it and until when it may be stored."""
+    append = order.append
     producer, sequence = options.get("producer"), options.get("sequence")
     if (producer is None) != (sequence is None):
         raise InvalidOption("producer and sequence go together.")
@@ -133,7 +129,9 @@ def _append(batches, options):
             sequence = int(sequence)
         if type(sequence) is not int or not 0 <= sequence < 1 << 63:
             raise InvalidOption("sequence is an integer from 0 to 2**63 - 1.", option="sequence")
-    return Append(batches, None, producer, sequence, _deadline(options))
+        append.producer, append.sequence = producer, sequence
+    append.deadline = _deadline(options)
+    return order
 
 
 def _deadline(options):

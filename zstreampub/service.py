@@ -27,17 +27,18 @@ class Service(ConsumerMethods):
 
     @described
     def publish(self, topic, payload, options=None):
-        """Store one message durably; returns its offset.
+        """Store one message durably; returns its offset, or what delay_s, at and wait say in docs/protocol.rst.
 
-        options: headers, key, id, producer, sequence, deadline, deadline_clock.
+        options: headers, key, id, unique, expected_next, ttl_s, delay_s, at, wait, wait_count, wait_for,
+        wait_timeout_s, producer, sequence, deadline, deadline_clock.
         """
         return self._publish("publish", topic, payload, options)
 
     @described
     def publish_many(self, topic, payloads, options=None):
-        """Store a list of messages, all or none; returns [first, next].
+        """Store a list of messages, all or none; returns [first, next], or as publish does.
 
-        options: headers, keys, ids, producer, sequence, deadline, deadline_clock.
+        options: headers, keys, ids, and all others of publish.
         """
         return self._publish("publish_many", topic, payloads, options)
 
@@ -83,6 +84,16 @@ class Service(ConsumerMethods):
         return self._broker.unsubscribe(subscription_id)
 
     @described
+    def cancel(self, schedule_id):
+        """Take back what was published with delay_s or at; returns whether it still waited."""
+        return self._broker.schedule.cancel(schedule_id)
+
+    @described
+    def scheduled(self, options=None):
+        """List what waits for its time: id, topic, at, size; options: topic (pattern), after (an id), limit."""
+        return self._broker.schedule.list(**requests.check_options(options, ("topic", "after", "limit")))
+
+    @described
     def topics(self, pattern=">"):
         """List what is kept: topic, messages, bytes, next offset."""
         return self._broker.topics(pattern)
@@ -90,12 +101,12 @@ class Service(ConsumerMethods):
     @described
     def get(self, offset):
         """Return the message at this offset, or nil."""
-        return _map_or_nil(self._broker.get(offset))
+        return _as_map(self._broker.get(offset))
 
     @described
     def last(self, topic, key=None):
         """Return the newest message of a topic, with this key if given, or nil."""
-        return _map_or_nil(self._broker.last(topic, key))
+        return _as_map(self._broker.last(topic, key))
 
     @described
     def subscriptions(self):
@@ -114,12 +125,11 @@ class Service(ConsumerMethods):
         limits = ("heartbeat_s", "keepalive_s", "max_message_bytes", "max_batch_messages", "max_batch_bytes",
                   "queue_messages", "queue_bytes", "policy")
         return {"version": __version__, "epoch": broker.epoch, "first": broker.store.bounds()[0],
-                "next": broker.next, "clock": time.monotonic(), **{name: getattr(settings, name) for name in limits}}
+                "next": broker.next, "clock": time.monotonic(), "time": time.time(),
+                **{name: getattr(settings, name) for name in limits}}
 
     def _publish(self, name, *args):
-        append, result = requests.parse_publishing(name, self._broker, args)
-        self._broker.append_and_wait(append)
-        return result(append)
+        return self._broker.submit_and_wait(requests.parse_publishing(name, self._broker, args))
 
 
 class _Alarm:
@@ -137,7 +147,7 @@ class _Alarm:
         return woken
 
 
-def _map_or_nil(message):
+def _as_map(message):
     return None if message is None else message.as_map()
 
 
