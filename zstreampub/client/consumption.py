@@ -245,8 +245,9 @@ class Consumption(Reader):
         kind = control.get("control")
         if kind == "subscribed":
             self._greet(control)
-        if kind == "paused" and self._on_control is None:
-            logger.warning("consumer %r is paused: %s", self.consumer, control.get("why"))
+        why = control.get("why") if kind == "paused" else control.get("paused")
+        if why and self._on_control is None:
+            logger.warning("consumer %r is paused: %s", self.consumer, why)
         if kind == "gap" or self._on_control is not None:
             self._parcels.append((None, None, None, control))
 

@@ -397,6 +397,14 @@ def test_a_pause_that_nobody_asks_for_is_logged(server, client, caplog):
     assert "'c' is paused: dead letters: 10000" in caplog.text
 
 
+def test_joining_a_paused_consumer_is_logged(server, client, caplog):
+    server.on["subscribe"] = lambda request: request.greet(consumer="c", held=[], paused="by request")
+
+    client.consume("a", "c")
+
+    assert "'c' is paused: by request" in caplog.text
+
+
 # --- the end --------------------------------------------------------------------------------------
 
 
