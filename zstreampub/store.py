@@ -41,7 +41,7 @@ class Append:
     (``time.monotonic()`` seconds: not run later than that), and ``reply``, which the store passes
     through untouched. The store sets either ``firsts`` (the first offset of each batch; then the
     batches are sealed) or ``error``. ``journal_next`` is the
-    number that the change after its last one gets. An append whose ``size`` is 0
+    number that the change after its last one gets (None if it repeats a sequence). An append whose ``size`` is 0
     (it was made without batches) is not refused for want of room, as long as the store's reserve lasts.
 
     A batch all of whose messages repeat ids, in one row, is not stored: its place is in ``repeats``, its first

@@ -371,6 +371,49 @@ class TestItsThreads:
         assert again.firsts == [1] and not again.duplicate
         assert [topic["topic"] for topic in store.topics(EVERYTHING)] == ["a", "c"]
 
+    @pytest.mark.parametrize("light_goes_through", [True, False])
+    def test_who_relied_on_others_of_a_failed_group_fails_with_them(self, stores, monkeypatch, light_goes_through):
+        store, follower = stores.open()
+        follower.append(Batch.of("a", [0], ids=["known"]))
+        gate, entered = environment._SimpleQueue(), environment._SimpleQueue()
+        write_once = environment.Environment._write_once
+
+        def write(self, work):
+            entered.put(True)
+            if not gate.get():
+                raise StoreFull("imagined")
+            return write_once(self, work)
+        monkeypatch.setattr(environment.Environment, "_write_once", write)
+        before = Append([Batch.of("a", [1])])
+        store.append(before)
+        entered.get()       # what comes now is one group
+        heavy = [Append([Batch.of("b", [2], ids=["x"])], changes=[b"b"]),
+                 Append([Batch.of("b", [2], ids=["x"])]),               # repeats what is not stored yet
+                 Append([Batch.of("b", [2, 3], ids=["x", "y"])]),       # in part
+                 Append([Batch.of("b", [2])], expected_next={"b": 0}),  # is behind it
+                 Append([Batch.of("b", [2])], expected_next={"b": 3})]
+        known = Append([Batch.of("a", [0], ids=["known"])])
+        light = [Append(changes=[b"c"], records={b"k": b"v"}, producer=b"p", sequence=1) for _ in range(2)]
+        for append in (*heavy, known, *light):
+            store.append(append)
+        for outcome in (True, False, light_goes_through):
+            gate.put(outcome)
+        follower.wait(lambda: len(follower.appends) == 10)
+        monkeypatch.undo()
+
+        assert [type(append.error) for append in heavy] == [StoreFull] * 5
+        assert (known.firsts, known.duplicate) == ([0], True)
+        told = [(type(append.error), append.duplicate, append.journal_next) for append in light]
+        if light_goes_through:
+            assert told == [(type(None), False, 1), (type(None), True, None)]
+        else:
+            assert told == [(StoreFull, False, None)] * 2
+        assert [change for _, change in store.journal()] == [b"c"] * light_goes_through
+        assert [key for key, _ in store.records(b"")] == [b"k"] * light_goes_through
+        again = follower.append(Batch.of("b", [2], ids=["x"]), expected_next={"b": 0})
+        assert again.firsts == [2] and not again.duplicate
+        assert follower.append(changes=[b"c"], producer=b"p", sequence=1).duplicate == light_goes_through
+
     @pytest.mark.parametrize("patched", [True, False])
     def test_it_works_in_a_process_that_is_patched_and_in_one_that_is_not(self, stores, patched):
         child = """
