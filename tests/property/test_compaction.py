@@ -199,6 +199,7 @@ class LmdbModel(Model):
             self.patch.setattr("zstreampub.stores.checkpoint.EVERY_BATCHES", 6)
             self.patch.setattr("zstreampub.stores.checkpoint.RECORDS_PER_COMMIT", 1)
             self.patch.setattr("zstreampub.stores.sweep.SCAN_SHARE", 1)
+            self.patch.setattr("zstreampub.stores.joining.MOST_RUNS", 4)
             self.patch.setattr("zstreampub.stores.reading.SCAN_SHARE", 1)
 
     @precondition(lambda self: self.end)

@@ -420,6 +420,10 @@ class TestInAStore:
         wait_for(lambda: len(offsets(store)) == 20 + 20)
 
 
+def count_of_segments(store):
+    return store._environment.read(lambda txn, db: txn.stat(db.segments)["entries"])
+
+
 class TestOnDisk:
     def test_what_is_left_is_there_after_a_restart(self, stores):
         if stores.kind == "memory":
@@ -437,6 +441,26 @@ class TestOnDisk:
         assert store.last("kv.a", "l") is None and store.last("kv.b") is None
         follower.publish("kv.a", 5, keys=["m"])
         wait_for(lambda: offsets(store) == [2, 6])
+
+    def test_the_index_shrinks_with_the_log(self, stores, monkeypatch):
+        if stores.kind == "memory":
+            pytest.skip("it has none")
+        monkeypatch.setattr("zstreampub.stores.writer.SEGMENT_BATCHES", 4)
+        monkeypatch.setattr("zstreampub.stores.joining.MOST_RUNS", 10)
+        monkeypatch.setattr(compaction, "LEAST_NEW", 200)
+        store, follower = stores.open(compacting())
+        follower.publish("kv.a", "first", keys=["rare"])
+        for at in range(400):
+            follower.publish(f"kv.{at % 3}", at, keys=[f"k{at % 5}"])
+
+        wait_for(lambda: len(offsets(store)) == 16 and count_of_segments(store) <= 12)
+
+        store.check()
+        assert contents([store.last("kv.a", "rare"), store.last("kv.0", "k4")]) == [
+            (0, "kv.a", "first"), (400, "kv.0", 399)]
+        assert contents(read_all(store, PatternSet(["kv.a"]), trims=store.trim_mark())[0]) == [(0, "kv.a", "first")]
+        assert store.measure(PatternSet(["kv.a"]), 0, PLENTY).messages == 1
+        assert store.measure(EVERYTHING, 0, PLENTY).messages == 16
 
     def test_a_full_map_can_be_compacted(self, stores):
         if stores.kind == "memory":

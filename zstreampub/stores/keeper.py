@@ -7,6 +7,7 @@ import time
 
 from ..errors import StoreFull
 from .compaction import Compaction, pack_clean, unpack_clean
+from .joining import join_step
 from .orders import Removed, Trim
 from .removal import STEP_BATCHES, remove_step
 from .sweep import gather_step, sweep_step
@@ -37,6 +38,7 @@ class Keeper:
         self._rule = -1             # whose turn it was last
         self._compactions = _compactions(state, settings)
         self._compact_at = 0.0
+        self._join_at = None        # where the next segments are to be joined, after a pass
 
     # --- what the writer asks ----------------------------------------------------------
 
@@ -156,28 +158,40 @@ class Keeper:
     # --- compaction ----------------------------------------------------------------------
 
     def _compacting(self):
-        return any(one.current is not None for one in self._compactions)
+        return self._join_at is not None or any(one.current is not None for one in self._compactions)
 
     def _compact(self, appended):
         """Take one step of a pass, if one is going on or due."""
         began = time.monotonic()
         if began < self._compact_at:
             return
-        now_us, state = self._state.clock_us(), self._state
-        one = (next((one for one in self._compactions if one.current is not None), None)
-               or next((one for one in self._compactions if one.due(now_us, state.guards)), None))
-        if one is None:
+        one = None if self._join_at is not None else self._next_compaction()
+        if one is None and self._join_at is None:
             return
-        if one.current is None:
-            one.begin(state.topics.all, state.end, now_us)
         try:
-            self._compact_step(one)
+            if one is None:
+                self._join_at = join_step(self._environment, self._state, self._join_at)
+            else:
+                self._compact_step(one)
         except StoreFull:
             self._compact_at = began + self._settings.retention_interval_s
-        else:
-            took = time.monotonic() - began
+            return
+        took = time.monotonic() - began
+        if one is not None:
             one.worked(took)
-            self._compact_at = began + took * (1 + (BUSY_REST if appended else IDLE_REST))
+        self._compact_at = began + took * (1 + (BUSY_REST if appended else IDLE_REST))
+
+    def _next_compaction(self):
+        """Return the compaction whose pass is going on, or begins now, or None."""
+        state, now_us = self._state, self._state.clock_us()
+        for one in self._compactions:
+            if one.current is not None:
+                return one
+        for one in self._compactions:
+            if one.due(now_us, state.guards):
+                one.begin(state.topics.all, state.end, now_us)
+                return one
+        return None
 
     def _compact_step(self, one):
         if one.current.gathering:
@@ -186,6 +200,7 @@ class Keeper:
         step = sweep_step(self._environment, self._state, one.current)
         self._removed(step)
         if step.ended and one.swept():
+            self._join_at = 0
             record = pack_clean(self._compactions, self._settings.retention)
             self._environment.write(lambda txn, db: txn.put(b"compacted", record, db=db.meta), removing=True)
 

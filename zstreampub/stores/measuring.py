@@ -84,14 +84,14 @@ class Measuring:
             self._next = None
             return
         walked = set(self._cut)
-        if self._first <= segment.first and segment.next <= self._stop:
+        if self._first <= segment.first and segment.next <= min(self._stop, tail.first):
             for id, messages, size in segment.totals(self._cut):
                 # The totals are what was appended: exact as long as nothing of the topic was trimmed there.
                 if self._cut[id].trimmed_next <= segment.first:
                     self._messages += messages
                     self._bytes += size
                     walked.remove(id)
-        self._add_runs(segment.runs_of(walked), walked)
+        self._add_runs([key for key in segment.runs_of(walked) if key < tail.first], walked)
         self._cursor = max(self._cursor, segment.next)
 
     def _add_runs(self, keys, ids):

@@ -90,7 +90,7 @@ def _sought(txn, db, choice, cursor):
             break
         yield segment.first, 5 + len(choice.ids) // 10, None
         for key in segment.runs_of(choice.ids):
-            if key >= start.key:
+            if start.key <= key < choice.tail.first:    # it may have been joined with what was the tail then
                 yield from _run_at(txn, db, key)
     for key, ids in choice.tail.runs:
         if key >= start.key and not choice.ids.isdisjoint(ids):
@@ -225,7 +225,7 @@ def _back(txn, db, choice, before, ids):
         segment = Segment(*record)
         if segment.first < before and segment.first < choice.tail.first:
             for key in reversed(segment.runs_of(ids)):
-                if key < before:
+                if key < min(before, choice.tail.first):
                     for _, _, run in _run_at(txn, db, key):
                         yield run
 

@@ -36,7 +36,7 @@ under ``tests/data``.
 import struct
 import sys
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 from ..errors import StoreCorrupt
@@ -186,24 +186,42 @@ class Segment:
         for key, ids in tail.runs:
             for id in ids:
                 by_topic.setdefault(id, []).append(key)
-        runs, ends = [], []
-        for id in sorted(by_topic):
-            runs += by_topic[id]
-            ends.append(len(runs))
-        digests = sorted(tail.keys)
-        totals = [tail.totals[id] for id in sorted(by_topic)]
-        return b"".join((
-            _SEGMENT.pack(next, len(by_topic), len(runs), len(digests)),
-            _packed("I", sorted(by_topic)), _packed("I", [messages for messages, _ in totals]),
-            _packed("Q", [size for _, size in totals]), _packed("I", ends), _packed("Q", runs),
-            _packed("Q", digests), _packed("Q", [tail.keys[digest] for digest in digests])))
+        return _packed_segment(next, by_topic, tail.totals, tail.keys)
+
+    @staticmethod
+    def join(segments, live):
+        """Return the record of neighbours as one that names no runs but those in *live*, a set, and their keys."""
+        by_topic, totals, keys = {}, {}, {}
+        for segment in segments:
+            for at, id in enumerate(segment._ids):
+                runs = [key for key in segment._runs_at(at) if key in live]
+                if runs:
+                    by_topic.setdefault(id, []).extend(runs)
+                total = totals.setdefault(id, [0, 0])
+                total[0] += segment._messages[at]
+                total[1] += segment._bytes[at]
+            run_keys = segment.run_keys()
+            keys.update((digest, offset) for digest, offset in zip(segment._digests, segment._offsets)
+                        if run_keys[bisect_right(run_keys, offset) - 1] in live)
+        return _packed_segment(segments[-1].next, by_topic, totals, keys)
+
+    @property
+    def key_count(self):
+        return len(self._digests)
+
+    def run_keys(self):
+        """Return the keys of all runs that it names, sorted."""
+        return sorted(set(self._runs))
 
     def runs_of(self, ids):
         """Return the keys of the runs in which any of *ids* may be, sorted."""
         found = set()
         for _, at in self._places(ids):
-            found.update(self._runs[self._ends[at - 1] if at else 0:self._ends[at]])
+            found.update(self._runs_at(at))
         return sorted(found)
+
+    def _runs_at(self, at):
+        return self._runs[self._ends[at - 1] if at else 0:self._ends[at]]
 
     def totals(self, ids=None):
         """Yield ``(id, messages, bytes)`` of what was appended of the topics *ids* (None: all)."""
@@ -222,6 +240,19 @@ class Segment:
     def offset_of_key(self, digest):
         at = bisect_left(self._digests, digest)
         return self._offsets[at] if at < len(self._digests) and self._digests[at] == digest else None
+
+
+def _packed_segment(next, by_topic, totals, keys):
+    ids, digests = sorted(by_topic), sorted(keys)
+    runs, ends = [], []
+    for id in ids:
+        runs += by_topic[id]
+        ends.append(len(runs))
+    return b"".join((
+        _SEGMENT.pack(next, len(ids), len(runs), len(digests)),
+        _packed("I", ids), _packed("I", [totals[id][0] for id in ids]),
+        _packed("Q", [totals[id][1] for id in ids]), _packed("I", ends), _packed("Q", runs),
+        _packed("Q", digests), _packed("Q", [keys[digest] for digest in digests])))
 
 
 class Tail:
