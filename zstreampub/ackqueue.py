@@ -29,6 +29,8 @@ class AckQueue(WorkQueue):
             super().__init__(place.port, name, topic=topic, unique=unique, maxsize=maxsize, **settings)
             if place.is_first(self.consumer, id(self)) and auto_resume and place.port.is_alone:
                 self.resume_unack_tasks()
+            if auto_resume and not self.settings["max_deliveries"]:
+                place.port.take_ahead(self.consumer)    # where deliveries count, none may pass unseen
         except BaseException:
             place.leave(id(self))
             raise

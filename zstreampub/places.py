@@ -7,6 +7,7 @@ import os
 
 from gevent import monkey
 
+from .ahead import AheadPort
 from .broker import Broker
 from .client import Client
 from .client.ports import ClientPort
@@ -82,9 +83,12 @@ class Place:
                 return
             self._is_ending = True
         try:
-            self._home.close()
+            self.port.give_back()
         finally:
-            self._end()
+            try:
+                self._home.close()
+            finally:
+                self._end()
 
     def leave_later(self, user, farewell):
         """Call *farewell* and leave, in a thread of its own. Never waits."""
@@ -111,7 +115,8 @@ class Place:
     def _begin(self):
         try:
             self._home = Home(lambda: _open_log(self._where))
-            self.port = (ClientPort if _is_address(self._where) else Port)(self._home.inside, self._home.carrier.run)
+            port = ClientPort if _is_address(self._where) else AheadPort
+            self.port = port(self._home.inside, self._home.carrier.run)
         except BaseException:
             self._end()
             raise

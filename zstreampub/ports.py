@@ -66,6 +66,12 @@ class Port:
     def wait_open(self, timeout_s):
         """Wait until there is a connection. Raises ConnectionLost. On the hub only."""
 
+    def take_ahead(self, consumer):
+        """Be allowed to take items before they are asked for."""
+
+    def give_back(self):
+        """Give back what was taken so."""
+
     def sleep(self, seconds):
         """Let time pass."""
         self.run(lambda: gevent.sleep(seconds))

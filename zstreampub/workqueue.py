@@ -56,7 +56,8 @@ class WorkQueue(Items):
                         "ack_wait_s": self._port.ack_wait_s, **settings}
             settings = {name: value for name, value in settings.items() if value is not None}
         about = self._port.ask("create", self.consumer, [self.topic], **settings)
-        self._ack_wait_s = about["settings"]["ack_wait_s"]
+        self.settings = about["settings"]
+        self._ack_wait_s = self.settings["ack_wait_s"]
         if self._ack_wait_s < _LONG_LEASE_S:
             queue = weakref.ref(self)
             self._port.every(self._ack_wait_s / 3, lambda: _prolong(queue()))

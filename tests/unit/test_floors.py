@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 GROUND = [      # what server and client share
     {"errors", "stats", "version"},
     {"topics", "wire", "payload", "held", "items", "ports", "watch"},
-    {"message", "workqueue", "view"},
+    {"message", "workqueue", "view", "ahead"},
     {"table"},
 ]
 FLOORS = [
