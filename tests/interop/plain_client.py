@@ -71,9 +71,13 @@ class Client:
                 self.send("_zpc_more", [owed], channel)
                 owed = 0
             owed += 1
-            if isinstance(item, list):      # the batch format: [n, batch, batch, ...]
-                for batch in item[1:]:
-                    yield from unpack_batch(batch)
+            if isinstance(item, list):      # the batch format: [n, batch, ...]; of a consumer [n, map, batch, ...]
+                told = {}
+                for part in item[1:]:
+                    if isinstance(part, dict):
+                        told = {"delivery": part["delivery"], "token": part["token"]}
+                    else:
+                        yield from ({**message, **told} for message in unpack_batch(part))
             else:
                 yield item
 

@@ -60,6 +60,10 @@ class Node:
             self._process.kill()
             self._process.wait()
 
+    @property
+    def running(self):
+        return self._process.poll() is None
+
     def lines(self):
         return [json.loads(line) for line in self._out.read_bytes().split(b"\n")[:-1]]
 
@@ -102,6 +106,36 @@ def test_node_can_call_every_method(node, tmp_path, server, method, args):
     answer, = _run(node, tmp_path, "call", server, method=method, args=args)
 
     assert "error" not in answer
+
+
+def test_node_joins_a_consumer_and_acknowledges_and_what_it_left_comes_to_the_next(node, tmp_path, server):
+    with client(server) as one:
+        first, behind = one.publish_many("node.consumed", [{"n": number} for number in range(60)])
+        with Node(node, tmp_path, "consume", server, patterns="node.consumed", consumer="node", die_at=25) as killed:
+            wait_until(lambda: not killed.running, lambda: killed.lines())
+            before = killed.lines()[1:]
+        left = 60 - one.consumer("node")["acked"]
+
+        greeting, *after = _run(node, tmp_path, "consume", server, patterns="node.consumed", consumer="node",
+                                count=left)
+
+        assert greeting["consumer"] == "node" and left <= 35
+        assert all(count == 1 for *_, count in before + after)
+        assert [payload["n"] for _, payload, *_ in after] == [offset - first for offset, *_ in after]
+        assert {offset for offset, *_ in after} <= set(range(first, behind)) - {offset for offset, *_ in before}
+        assert 2 in {delivery for *_, delivery, _ in after} <= {1, 2}
+        described = one.consumer("node")
+        assert (described["pending"], described["acked"]) == (0, 60)
+
+
+@pytest.mark.parametrize("method, args, error", [
+    ("ack", ["nobody", [[1, 1]]], "UnknownConsumer"), ("extend", ["nobody", [1], None], "InvalidOption"),
+    ("create_consumer", ["no name", "a"], "InvalidOption"), ("ack", ["nobody", None], "InvalidOption"),
+    ("seek", ["nobody", None], "InvalidOption")])
+def test_node_is_told_what_is_wrong_with_a_call_about_a_consumer(node, tmp_path, server, method, args, error):
+    answer, = _run(node, tmp_path, "call", server, method=method, args=args)
+
+    assert answer["error"] == error
 
 
 @pytest.mark.parametrize("count", [3, 60, 400, 1000, 5000])

@@ -40,7 +40,9 @@ def test_it_uses_nothing_of_ours():
 
 @pytest.mark.parametrize("format", ["map", "batch"])
 def test_what_it_publishes_it_reads_back_in_both_formats(plain, format):
-    offsets = [plain.call("publish", "plain.one", row, {"key": "k", "headers": {"h": 1}, "id": b"i"}) for row in ROWS]
+    ids = [b"i%d" % number for number in range(len(ROWS))]
+    offsets = [plain.call("publish", "plain.one", row, {"key": "k", "headers": {"h": 1}, "id": id})
+               for row, id in zip(ROWS, ids)]
     first, behind = plain.call("publish_many", "plain.many", ROWS)
     packed, = plain.call("append", [pack_batch("plain.packed", ROWS)])
 
@@ -51,8 +53,33 @@ def test_what_it_publishes_it_reads_back_in_both_formats(plain, format):
                                                             *range(packed, packed + len(ROWS))]
     assert {item["topic"] for item in messages(items)} == {"plain.one", "plain.many", "plain.packed"}
     assert [(item.get("key"), item.get("id"), item.get("headers")) for item in messages(items)] == [
-        *[("k", b"i", {"h": 1})] * len(ROWS), *[(None, None, None)] * len(ROWS) * 2]
+        *[("k", id, {"h": 1}) for id in ids], *[(None, None, None)] * len(ROWS) * 2]
     assert (items[0]["control"], items[-1]["control"], items[-1]["why"]) == ("subscribed", "end", "until")
+
+
+@pytest.mark.parametrize("format", ["map", "batch"])
+def test_it_joins_a_consumer_acknowledges_and_rejoins_for_the_rest_in_both_formats(plain, server, format):
+    first, behind = plain.call("publish_many", "plain.work", list(range(100)))
+    seen = []
+    for join in range(2):
+        reading = Client(server.endpoint, heartbeat_s=0.5)
+        stream = reading.subscribe("plain.work", consumer="plain", start="earliest", max_in_flight=10, format=format)
+        greeting = next(stream)
+        for message in (item for item in stream if "control" not in item):
+            seen.append((message["offset"], message["delivery"]))
+            if len(seen) == 50 and join == 0:
+                break
+            assert plain.call("ack", "plain", [[message["offset"], message["token"]]]) == 1
+            if message["offset"] == behind - 1:
+                break
+        reading.socket.close()
+        assert greeting["consumer"] == "plain" and greeting["held"] == []
+
+    assert seen[:50] == [(offset, 1) for offset in range(first, first + 50)]
+    assert sorted({offset for offset, _ in seen}) == list(range(first, behind))
+    assert (first + 49, 2) in seen[50:] and {delivery for _, delivery in seen[50:]} == {1, 2}
+    with pytest.raises(Failed, match="StaleDelivery"):
+        plain.call("nack", "plain", [[first, 1]])
 
 
 @pytest.mark.parametrize("format", ["map", "batch"])

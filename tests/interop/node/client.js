@@ -2,6 +2,8 @@
 //
 // publish:   publishes the numbers 0 .. count-1, `width` at a time; says each answer.
 // call:      calls `method` with `args`; says the result.
+// consume:   joins `consumer`, acknowledges each message over a connection of its own, and says its offset, payload
+//            and delivery when the ack is answered; leaves after `count`, or dies at once after `die_at`.
 // subscribe: says the offset and payload of every item, and how the stream ended; at message number
 //            `block_at` it blocks the whole process for `block_s` seconds.
 const zerorpc = require("zerorpc");
@@ -52,4 +54,25 @@ function subscribe() {
     });
 }
 
-({publish, call, subscribe})[what]();
+function consume() {
+    const acking = new zerorpc.Client({timeout: 60, heartbeatInterval: 5000});
+    let done = 0;
+    acking.on("error", (error) => leaving || say({error: String(error)}));
+    acking.connect(endpoint);
+    client.invoke("subscribe", options.patterns, {consumer: options.consumer, start: "earliest", max_in_flight: 20},
+                  (error, item, more) => {
+        if (leaving) return;
+        if (error) return say({ended: error.name, message: error.message});
+        if (!more) return say({ended: "done"});
+        if (item.control) return say(item);
+        acking.invoke("ack", options.consumer, [[item.offset, item.token]], (error, count) => {
+            if (leaving) return;
+            say(error ? {error: error.name, message: error.message} : [item.offset, item.payload, item.delivery, count]);
+            done += 1;
+            if (done === options.die_at) process.kill(process.pid, "SIGKILL");
+            if (done === options.count) { acking.close(); leave(); }
+        });
+    });
+}
+
+({publish, call, consume, subscribe})[what]();
