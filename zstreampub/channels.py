@@ -24,7 +24,7 @@ _BEAT = wire.pack((0,))
 class Peer:
     """One connection: its channels, and the frames that its full pipe has not taken yet.
 
-    ``members`` are those of its streams that are members of consumers.
+    ``members`` are its channels whose client others wait for: members of consumers, and fetches.
     """
 
     __slots__ = ("id", "channels", "unsent", "unsent_bytes", "streams", "members", "under_way_bytes")

@@ -38,6 +38,8 @@ class MethodCall(Channel):
 
     def run(self, methods, header, name, args):
         """Run the method in a greenlet of its own."""
+        if name == "fetch":     # if its client leaves while it waits, what comes is for others
+            self.peer.members.add(self)
         event = request_event(self.peer, header, name, args)
         self._task = gevent.spawn(self._run, methods, event)
 
@@ -107,6 +109,10 @@ class MethodCall(Channel):
         self.credit = min(self.credit + count, self.lane.max_credit)
         if self.credit > 0:
             self._granted.set()
+
+    def close(self):
+        self.peer.members.discard(self)
+        super().close()
 
     def lost(self):
         if self._task is not None and self._task is not gevent.getcurrent():

@@ -226,6 +226,20 @@ def test_a_member_whose_connection_breaks_gives_back_at_once_long_before_a_heart
         assert len(broker.subscriptions) == 1 and server._lane.lost_peers == 1
 
 
+def test_a_fetch_whose_client_leaves_while_it_waits_takes_nothing_from_others():
+    with serving(heartbeat_s=1000) as (broker, server, peer):
+        broker.consumers.create("c", "a.>")
+        with RawPeer(server.endpoints[0]) as leaving:
+            leaving.event("fetch", ["c", {"timeout_s": 1000}])
+            leaving.sync()
+        until(lambda: not server._lane._peers)
+
+        broker.publish("a.b", 1)
+
+        _, ((message,),) = call(peer, "fetch", "c", {"timeout_s": 20})
+        assert (message["payload"], message["delivery"]) == (1, 1)
+
+
 def test_of_many_who_share_a_connection_all_leave_with_it():
     with serving(heartbeat_s=1000) as (broker, server, _):
         with RawPeer(server.endpoints[0]) as leaving:
