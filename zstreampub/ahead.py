@@ -56,7 +56,7 @@ class AheadPort(Port):
             self.ask("nack", consumer, [(offset, taken.token)])
 
     def _next(self, line, consumer):
-        """Return the next delivery that can be had at once, None if there is none; one greenlet at a time takes ahead."""
+        """Return the next delivery that can be had at once, None if there is none."""
         with line.taking:
             while (offset := line.next_given_back()) is not None:
                 found = self.consumers.fetch(consumer, 1, offset=offset)

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 from gevent.event import AsyncResult, Event
 
-from .bridge import ThreadBridge, thread_id
+from .bridge import ThreadBridge
+from .carrier import thread_id
 from .checks import check_options, within
 from .consumers import Consumers
 from .errors import (

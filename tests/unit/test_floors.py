@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 # Lowest first. "name" is zstreampub/name.py, "name/" is the folder with all in it.
 GROUND = [      # what server and client share
     {"errors", "stats", "version"},
-    {"topics", "wire", "payload", "held", "items", "ports", "watch"},
+    {"topics", "wire", "payload", "held", "items", "ports", "watch", "carrier"},
     {"message", "workqueue", "view", "ahead"},
     {"table"},
 ]

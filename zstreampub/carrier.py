@@ -1,0 +1,186 @@
+"""Calls of any thread, carried to one hub.
+
+gevent objects belong to the thread of their hub. A :class:`Carrier` takes each call to the
+hub and runs it there in a greenlet. The thread that asks waits on a native lock, or, if it has a
+hub of its own, as a greenlet does: its others go on. It works in monkey-patched programs too,
+for threads that are real (``gevent.threadpool``, C code, ``_thread``).
+"""
+
+import os
+
+import gevent
+from gevent import monkey
+from gevent._hub_local import get_hub_if_exists
+from gevent.hub import Waiter
+
+from .errors import StoreClosed
+
+_allocate_lock = monkey.get_original("_thread", "allocate_lock")
+thread_id = monkey.get_original("_thread", "get_ident")     # the patched one tells greenlets apart
+
+
+class Carrier:
+    """Takes calls of other threads to the hub of the thread that makes it."""
+
+    def __init__(self):
+        self._loop = gevent.get_hub().loop
+        self._home = thread_id()
+        self._process = os.getpid()
+        self._gate = _allocate_lock()
+        self._calls = set()         # under way; touched on the hub only
+        self._is_closed = self._is_mute = False
+
+    def call(self, function, undo=None, block=False):
+        """Run *function* in a greenlet of the hub; return or raise what it does.
+
+        If whoever waits is interrupted, the greenlet is killed; if it had a result already,
+        ``undo(result)`` is called, on the hub. *block*: all of the calling thread waits, its other greenlets as well.
+        """
+        if thread_id() == self._home:
+            raise RuntimeError("This is the hub's own thread: use the broker itself here, the bridge in others.")
+        if os.getpid() != self._process:
+            raise RuntimeError("This was opened in another process, before a fork. Open it after the fork.")
+        hub = None if block else get_hub_if_exists()
+        wait = _LockWait() if hub is None else _HubWait(hub)
+        call = _Call(function, undo, wait.wake)
+        try:
+            self._post(self._start, call)
+            wait.wait()
+        except BaseException:
+            self._post(call.abandon)
+            raise
+        finally:
+            wait.leave()
+        error, result = call.error, call.result
+        del call
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            del error       # else its traceback and this frame would keep each other, and the caller's frames as well
+
+    def run(self, function, undo=None):
+        """Like :meth:`call`; in the hub's own thread it simply calls *function*."""
+        return function() if thread_id() == self._home else self.call(function, undo)
+
+    def mute(self):
+        """Answer nobody any more but who calls next: the process ends, and threads that wait are to die waiting."""
+        self._is_mute = True
+        self._post(self._mute_calls)
+
+    def close(self):
+        """Raise StoreClosed in whoever still waits, and in all who call later."""
+        with self._gate:
+            if not self._is_closed:
+                self._is_closed = True
+                self._loop.run_callback_threadsafe(self._give_up_calls)
+
+    def _post(self, function, *args):
+        with self._gate:
+            if not self._is_closed:
+                self._loop.run_callback_threadsafe(function, *args)
+                return
+        if args:
+            args[0].give_up()
+
+    def _start(self, call):
+        if not call.abandoned:
+            self._calls.add(call)
+            call.greenlet = gevent.spawn(call.run, self._calls.discard)
+
+    def _mute_calls(self):
+        for call in self._calls:
+            call.wake = _nothing
+
+    def _give_up_calls(self):
+        for call in tuple(self._calls):
+            call.give_up()
+
+
+class _Call:
+    """One call that is carried; but for the waiting, all of it happens on the hub."""
+
+    def __init__(self, function, undo, wake):
+        self.result = self.error = self.greenlet = None
+        self.abandoned = self.is_done = False
+        self.wake = wake
+        self._function = function
+        self._undo = undo
+
+    def run(self, forget):
+        result = error = None
+        try:
+            result = self._function()
+        except BaseException as raised:     # carried to the thread that asked, whatever it is
+            error = raised
+        forget(self)
+        self._finish(result, error)
+        self = error = None     # this frame is part of the error's traceback: neither is to keep the other
+
+    def abandon(self):
+        """Take note that nobody waits for it any more."""
+        self.abandoned = True
+        if self.is_done:
+            self._take_back()
+        elif self.greenlet is not None:
+            self.greenlet.kill(block=False)
+
+    def give_up(self):
+        """End it: what it was carried to is closed."""
+        self._finish(None, StoreClosed("This is closed."))
+        if self.greenlet is not None:
+            self.greenlet.kill(block=False)
+
+    def _finish(self, result, error):
+        if self.is_done:
+            return
+        self.is_done = True
+        self.result, self.error = result, error
+        if self.abandoned:
+            self._take_back()
+        else:
+            self.wake()
+
+    def _take_back(self):
+        if self.error is None and self._undo is not None:
+            gevent.spawn(self._undo, self.result)
+
+
+class _LockWait:
+    """How a thread without a hub waits."""
+
+    def __init__(self):
+        self._lock = _allocate_lock()
+        self._lock.acquire()
+        self.wake = self._lock.release
+        self.wait = self._lock.acquire
+
+    def leave(self):
+        """Be done with it."""
+
+
+class _HubWait:
+    """How a greenlet waits, of another hub than the one where the call runs."""
+
+    def __init__(self, hub):
+        self._waiter = Waiter(hub)
+        self.wait = self._waiter.get
+        self._bell = hub.loop.async_()
+        self._bell.start(self._waiter.switch, None)
+        self._gate = _allocate_lock()
+
+    def wake(self):
+        with self._gate:
+            if self._bell is not None:
+                self._bell.send()
+
+    def leave(self):
+        with self._gate:        # a bell must not be rung once it is closed
+            bell, self._bell = self._bell, None
+        bell.stop()
+        bell.close()
+
+
+def _nothing():
+    pass
