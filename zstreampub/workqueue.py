@@ -9,6 +9,7 @@ from persist-queue.
 import logging
 import weakref
 from functools import partial
+from itertools import islice
 from queue import Empty, Full
 from time import monotonic
 
@@ -224,7 +225,10 @@ class WorkQueue(Items):
 
     def resume_unack_tasks(self):
         """Give back everything that is taken and not settled, whoever has it."""
-        taken = [one["offset"] for one in self._browse() if one["state"] == "in_flight"]
+        many = self.unack_count()
+        taken = many and list(islice((one["offset"] for one in self._browse() if one["state"] == "in_flight"), many))
+        if not taken:
+            return
         for at in range(0, len(taken), PAGE):
             self._port.ask("nack", self.consumer, taken[at:at + PAGE], delay_s=0)
 

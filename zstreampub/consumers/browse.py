@@ -5,6 +5,7 @@ from ..payload import unpack_payload
 from .lease import IN_FLIGHT, SETTLING, WAITING
 from .preparing import Preparing
 
+_READ_FIRST = 8     # who peeks wants one
 _READ = 1_000
 _READ_BYTES = 1 << 20
 
@@ -44,10 +45,11 @@ class Browsing(Preparing):
         return found
 
     def _unsettled(self, consumer, cursor):
-        end = self.store.bounds()[1]
+        end, most = self.store.bounds()[1], _READ_FIRST
         while cursor < end:
             state = consumer.state
-            chunk = self.store.read(cursor, consumer.wanted, end, _READ, _READ_BYTES, self.store.trim_mark())
+            chunk = self.store.read(cursor, consumer.wanted, end, most, _READ_BYTES, self.store.trim_mark())
+            most = min(8 * most, _READ)
             for batch in chunk.batches:
                 for message in batch.messages():
                     described = self._describe_message(consumer, state, message)

@@ -4,6 +4,7 @@ from ..checks import within
 from ..errors import InvalidOption
 from ..payload import pack_payload
 from . import journal
+from .backlog import Backlog
 from .browse import Browsing
 from .lease import SETTLING, pairs, runs_of
 
@@ -75,9 +76,11 @@ class Describing(Browsing):
         done_ahead = sum(offset not in state.pending for offset in state.ahead)
         pending = state.live - (len(state.ahead) - done_ahead)      # below the cursor
         messages, size = self._measure_pending(state, wanted, low, cursor, pending) if low is not None else (0, 0)
-        new = self.store.measure(wanted, cursor, self.store.bounds()[1])
+        if consumer.backlog is None:
+            consumer.backlog = Backlog(self.store, wanted)
+        new, new_bytes = consumer.backlog.measure(cursor, self.store.bounds()[1])
         seconds = 0.0 if oldest_time is None else max(0.0, self.clock.wall_us() / 1e6 - oldest_time)
-        return {"messages": messages + max(0, new.messages - done_ahead), "bytes": size + new.bytes, "seconds": seconds}
+        return {"messages": messages + max(0, new - done_ahead), "bytes": size + new_bytes, "seconds": seconds}
 
     def _measure_pending(self, state, wanted, low, cursor, pending):
         """Return ``(messages, bytes)`` of what is pending below *cursor*; of much, about the bytes."""

@@ -32,6 +32,7 @@ class Standing:
         self.paused = None
         self.members = []
         self.instead = {}
+        self.backlog = None         # a Backlog, once somebody has asked
         self.keys = KeyOrder() if options.mode == "key_ordered" else None
         self.gaps = []
         self.ops = []

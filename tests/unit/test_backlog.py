@@ -1,0 +1,79 @@
+"""What is still to come for a consumer is counted in the log, and only what is different is counted again."""
+
+import pytest
+
+from zstreampub import Broker
+from zstreampub.consumers.backlog import Backlog
+from zstreampub.topics import PatternSet
+
+
+class Counting:
+    """A store that notes how much was measured."""
+
+    def __init__(self, store):
+        self.store = store
+        self.looked = []
+
+    def trim_mark(self):
+        return self.store.trim_mark()
+
+    def measure(self, wanted, first, next):
+        self.looked.append((first, next))
+        return self.store.measure(wanted, first, next)
+
+
+@pytest.fixture(params=["memory", "lmdb"])
+def broker(request, tmp_path):
+    with Broker.open("memory:" if request.param == "memory" else f"lmdb:{tmp_path}/log") as broker:
+        for n in range(10):
+            broker.publish("a", n)
+            broker.publish("b", n)
+        yield broker
+
+
+def test_the_second_time_only_what_is_different_is_measured(broker):
+    store = Counting(broker.store)
+    backlog = Backlog(store, PatternSet(["a"]))
+
+    assert backlog.measure(0, 20)[0] == 10
+    broker.publish("a", 10)
+    assert backlog.measure(4, 21)[0] == 9
+    assert backlog.measure(4, 21) == backlog.measure(4, 21)
+
+    assert store.looked == [(0, 20), (0, 4), (20, 21)]
+
+
+def test_messages_and_bytes_are_those_that_the_log_has(broker):
+    wanted = PatternSet(["a"])
+    backlog = Backlog(broker.store, wanted)
+
+    for cursor, next in [(0, 5), (3, 20), (7, 20), (2, 20), (2, 10), (20, 20)]:
+        exact = broker.store.measure(wanted, cursor, next)
+
+        assert backlog.measure(cursor, next) == (exact.messages, exact.bytes)
+
+
+def test_after_a_removal_all_is_measured_again(broker):
+    wanted = PatternSet(["a"])
+    backlog = Backlog(broker.store, wanted)
+    backlog.measure(0, 20)
+
+    broker.store.trim(wanted, 10)
+
+    assert backlog.measure(0, 20)[0] == 5
+
+
+def test_a_removal_meanwhile_is_noticed(broker):
+    wanted = PatternSet(["a"])
+    store = Counting(broker.store)
+    backlog = Backlog(store, wanted)
+    backlog.measure(0, 20)
+    measure = store.measure
+
+    def measure_and_trim(wanted, first, next):
+        broker.store.trim(wanted, 10)
+        return measure(wanted, first, next)
+
+    store.measure = measure_and_trim
+
+    assert backlog.measure(4, 20)[0] == 5
