@@ -57,7 +57,7 @@ class Answering(Core):
             reply = partial(self._ack_on, name, call, reply)
         if call.earlier:
             reply = partial(_after_earlier, call.earlier, reply)
-        if consumer.ops:
+        if consumer.has_changes:
             self.touch(consumer)
             flush.replies.append((reply, call.count, call.error))
         elif call.earlier:

@@ -14,29 +14,30 @@ _AGAIN_S = 1.0      # what could not be written is tried again after this long
 
 
 class Settled:
-    """Messages were acknowledged: *lease* settles them, instead of ``lease.back``."""
+    """Messages were acknowledged: they are under *lease*, a Mark."""
 
     def __init__(self, consumer, lease):
         self.consumer = consumer
         self.state = consumer.state
         self.lease = lease
+        self.state.acked += lease.size
 
     def packed(self, clock):
         return journal.settled(self.lease.runs)
 
     def done(self):
-        lease, state = self.lease, self.state
-        runs = lease.runs
-        state.remove(lease, runs)
-        state.remember(runs, lease.token)
+        mark, state = self.lease, self.state
+        state.remove(mark, mark.runs)
+        for lease, runs in mark.parts:
+            state.remember(runs, lease.token)
         if state is self.consumer.state:
-            self.consumer.settled(runs)
-        self.consumer.home.acked(self.consumer, runs)
+            self.consumer.settled(mark.runs)
+        self.consumer.home.acked(self.consumer, mark.runs)
 
     def failed(self, now):
-        lease, state = self.lease, self.state
-        state.acked -= lease.left
-        _put_back(self, lease.back, lease.runs, now)
+        self.state.acked -= self.lease.size
+        for lease, runs in self.lease.parts:
+            _put_back(self, lease, runs, now)
 
 
 class HandedOut:
@@ -96,10 +97,10 @@ class Added:
         self.consumer = consumer
         self.state = consumer.state
         self.lease = lease
-        self._runs = lease.runs if runs is None else runs
+        self._runs = runs
 
     def packed(self, clock):
-        return journal.leased(self.lease, self._runs, clock)
+        return journal.leased(self.lease, self.lease.runs if self._runs is None else self._runs, clock)
 
     def done(self):
         pass
@@ -110,7 +111,7 @@ class Added:
 
 
 class Gone:
-    """Messages that are not there any more left the pending set (retention, expiry); nobody waits for it."""
+    """Messages that are not there any more (retention, expiry) are under *lease*, a Mark; nobody waits for it."""
 
     def __init__(self, consumer, lease):
         self.consumer = consumer
@@ -150,8 +151,10 @@ class Flush:
 
     def take(self, consumer, clock):
         """Take the operations of *consumer*; return how they are written down."""
-        state, ops = consumer.state, consumer.ops
-        consumer.ops = []
+        state, ops, mark = consumer.state, consumer.ops, consumer.mark
+        if mark is not None and mark.size:
+            ops.append(Settled(consumer, mark))     # last: what is acknowledged stays so, whatever came before
+        consumer.ops, consumer.mark = [], None
         consumer.flushes += 1
         self.ops += ops
         self.moves.append((consumer, state, state.sent, state.cursor))
@@ -184,7 +187,6 @@ class Flush:
         """Tell whoever waits."""
         for reply, count, error in self.replies:
             _guarded(report, reply, 0 if self.error else count, self.error or error)
-
 
 
 def _put_back(op, back, runs, now):

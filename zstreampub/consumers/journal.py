@@ -19,7 +19,7 @@ import struct
 
 import msgpack
 
-from .lease import DYING, IN_FLIGHT, SETTLING, Lease, pairs
+from .lease import DYING, IN_FLIGHT, Lease, pairs
 
 FORMAT = 1
 HEADS = b"consumers/head/"
@@ -103,8 +103,6 @@ def unpack_head(packed):
 
 
 def _lease(lease, clock):
-    while lease.kind == SETTLING:       # until that is on disk, it is what it was
-        lease = lease.back
     kind = IN_FLIGHT if lease.kind == DYING else lease.kind     # it comes up again at once
     due_us = clock.to_wall_us(lease.due) if lease.due else 0
     return kind, lease.token, lease.delivery, due_us, lease.error

@@ -13,14 +13,14 @@ SETTLING = 4        # settled, but that is not on disk yet
 class Lease:
     """The state that pending messages share: one hand-out, or what is left of it.
 
-    ``left`` is how many messages are under it now; ``runs`` are those that once were. ``token`` and
-    ``delivery`` are of the last hand-out (0: none yet). ``due`` is a deadline or the time of the next
+    ``left`` is how many messages are under it now, ``runs`` are the ``size`` messages that once were. ``token``
+    and ``delivery`` are of the last hand-out (0: none yet). ``due`` is a deadline or the time of the next
     delivery. ``ready``: waiting, and its time has come. ``taken``: the member has seen some of it.
-    ``error``: what was said of the last delivery. ``back``: of what settles, the lease from before.
+    ``error``: what was said of the last delivery.
     """
 
-    __slots__ = ("kind", "token", "delivery", "due", "member", "runs", "left", "ready", "taken", "error", "back",
-                 "flush")
+    __slots__ = ("kind", "token", "delivery", "due", "member", "left", "size", "ready", "taken", "error",
+                 "_first", "_next", "_more")
 
     def __init__(self, kind, token=0, delivery=0, due=0.0, member=None, error=""):
         self.kind = kind
@@ -28,14 +28,30 @@ class Lease:
         self.delivery = delivery
         self.due = due
         self.member = member
-        self.runs = []
-        self.left = 0
+        self.left = self.size = 0
         self.ready = self.taken = False
         self.error = error
-        self.back = self.flush = None
+        self._first = self._next = 0    # mostly there is one run: a list for it would cost as much as all the rest
+        self._more = None
 
     def __repr__(self):
         return f"<Lease {self.kind} token {self.token} delivery {self.delivery} of {self.left} in {self.runs}>"
+
+    @property
+    def runs(self):
+        return [self._first, self._next, *(self._more or ())] if self.size else []
+
+    def cover(self, first, next):
+        """Note that ``[first, next)`` is under it."""
+        if not self.size:
+            self._first, self._next = first, next
+        elif self._more is not None:
+            add_run(self._more, first, next)
+        elif first == self._next:
+            self._next = next
+        else:
+            self._more = [first, next]
+        self.size += next - first
 
     def offsets(self, pending):
         """Yield the offsets of those messages that are under it still."""
@@ -47,6 +63,29 @@ class Lease:
     def now(self, pending):
         """Return the runs of those messages that are under it still."""
         return runs_of(self.offsets(pending))
+
+
+class Mark(Lease):
+    """The lease of messages that were settled, until that is on disk.
+
+    ``parts`` are ``(lease, runs)``: under which leases they were. ``flush`` is what takes it to the disk, None if
+    no member has settled them.
+    """
+
+    __slots__ = ("parts", "flush", "_behind")
+
+    def __init__(self, flush=None):
+        super().__init__(SETTLING)
+        self.parts = []
+        self.flush = flush
+        self._behind = None
+
+    def behind(self, offset):
+        """Return the lease under which *offset* was."""
+        if self._behind is None or len(self._behind) != self.size:
+            self._behind = {one: lease for lease, runs in self.parts
+                            for first, next in pairs(runs) for one in range(first, next)}
+        return self._behind[offset]
 
 
 def add_run(runs, first, next):

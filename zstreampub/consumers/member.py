@@ -10,7 +10,7 @@ from gevent.event import Event
 from ..errors import RequestTimeout
 from ..store import Gap
 from .handout import Handout
-from .lease import IN_FLIGHT, count, pairs, runs_of
+from .lease import IN_FLIGHT, pairs, runs_of
 
 
 class MemberQueue:
@@ -187,7 +187,7 @@ class Member:
     def _still_its_own(self, item):
         """Return what of *item* was neither settled nor given to others since, None if nothing is left."""
         lease, batch = item.lease, item.batch
-        if lease.left == count(lease.runs) and lease.kind == IN_FLIGHT:
+        if lease.left == lease.size and lease.kind == IN_FLIGHT:
             return item
         pending = self.consumer.state.pending
         runs = [offset - batch.first for offset in range(batch.first, batch.next)

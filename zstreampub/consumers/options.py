@@ -143,6 +143,8 @@ def check_deliveries(deliveries):
 
 
 def _delivery(one):
+    if type(one) is list and len(one) == 2 and type(one[0]) is type(one[1]) is int and 0 <= one[0] < 1 << 53:
+        return one[0], one[0] + 1, one[1]       # what nearly all of them are
     if type(one) is int and 0 <= one < 1 << 53:
         return one, one + 1, None
     if isinstance(one, (list, tuple)) and len(one) in (2, 3):

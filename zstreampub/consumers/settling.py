@@ -2,8 +2,8 @@
 
 from ..checks import within
 from ..errors import InvalidOption, StaleDelivery
-from .changes import Moved, Settled
-from .lease import DYING, IN_FLIGHT, SETTLING, WAITING, Lease, count, pairs
+from .changes import Moved
+from .lease import DYING, IN_FLIGHT, WAITING, Lease, Mark, count
 from .options import MAX_DELIVERIES, check_delay, check_deliveries, check_reason
 
 VERBS = ("ack", "nack", "reject", "extend")
@@ -32,15 +32,19 @@ class Settling:
         """Settle *deliveries*. Raises InvalidOption before anything is done."""
         entries = check_deliveries([] if deliveries is None else deliveries)
         act = getattr(self, f"_{verb}")(**options)
+        pending = self._state.pending
         for first, next, token in entries:
-            found, stale, settling = self._state.find(first, next, token)
+            lease = pending.get(first)
+            if next == first + 1 and token and lease is not None and lease.token == token and lease.kind == IN_FLIGHT:
+                act(lease, [first, next])       # what nearly all of them are
+                self.count += 1
+                continue
+            found, stale, marks = self._state.find(first, next, token)
             self._act(act, found)
             self._stale += stale
-            for lease, runs in settling.items():
-                if verb != "ack" or lease.flush is None:
-                    self._stale += [offset for run in pairs(runs) for offset in range(*run)]
-                elif lease.flush is not self._current:
-                    self.earlier.append(lease.flush)
+            if marks and verb != "ack":
+                self._stale += [offset for offset in range(first, next) if pending.get(offset) in marks]
+            self.earlier += {mark.flush for mark in marks if mark.flush is not self._current and verb == "ack"}
         if self._stale:
             self.error = self._stale_error(verb)
         return self
@@ -61,14 +65,12 @@ class Settling:
     # --- verbs: each checks its options and returns what is to be done with (lease, runs) ------------
 
     def _ack(self, before=None):
-        marks = {}
+        state, consumer = self._state, self._consumer
+        if consumer.mark is None:
+            consumer.mark = Mark(self._current)
 
         def act(lease, runs):
-            mark = marks.get(lease)
-            if mark is None:
-                mark = marks[lease] = self._mark(lease)
-            self._put(mark, runs)
-            self._state.acked += count(runs)
+            state.mark(lease, runs, consumer.mark)
 
         if before is not None:
             before = within("before", before, None, 0, 1 << 53)
@@ -84,12 +86,6 @@ class Settling:
             if most <= 0:
                 self.before = before    # the rest in another turn, for the hub has others too
                 break
-
-    def _mark(self, lease):
-        mark = Lease(SETTLING, lease.token, lease.delivery)
-        mark.back, mark.flush = lease, self._current
-        self._consumer.ops.append(Settled(self._consumer, mark))
-        return mark
 
     def _nack(self, delay_s=None, reason=None):
         delay_s, reason = check_delay("delay_s", delay_s), check_reason(reason)
@@ -130,7 +126,7 @@ class Settling:
 
     def _bury(self, lease, runs, why, reason):
         dying = Lease(DYING, lease.token, lease.delivery, error=reason)
-        self._put(dying, runs)
+        self._state.move(lease, runs, dying)
         self.burials += 1
         self._consumer.home.bury(self._consumer, dying, why, reason, self._told,
                                  Moved(self._consumer, dying, [(lease, runs)]).failed)
@@ -139,9 +135,5 @@ class Settling:
         self.buried(error)
 
     def _move(self, to, lease, runs):
-        self._put(to, runs)
+        self._state.move(lease, runs, to)
         self._consumer.ops.append(Moved(self._consumer, to, [(lease, runs)]))
-
-    def _put(self, to, runs):
-        for first, next in pairs(runs):
-            self._state.put(to, first, next)

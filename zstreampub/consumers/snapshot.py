@@ -8,7 +8,7 @@ it is written stays in its part until that is on disk; the change that tells so 
 import gevent
 
 from . import journal
-from .lease import add_run
+from .lease import SETTLING, add_run
 from .loading import rows
 
 EVERY_BYTES = 8 << 20
@@ -74,6 +74,8 @@ class Snapshots:
             leases: dict = {}
             for offset in offsets[at:at + PART_OFFSETS]:
                 lease = state.pending.get(offset)
+                while lease is not None and lease.kind == SETTLING:     # until that is on disk, it is what it was
+                    lease = lease.behind(offset)
                 if lease is not None:
                     add_run(leases.setdefault(lease, []), offset, offset + 1)
             packed = journal.pack_part(leases.items(), self._home.clock)

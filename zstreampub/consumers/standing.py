@@ -6,7 +6,7 @@ import random
 from ..store import Gap
 from .changes import Added, Gone
 from .keys import KeyOrder
-from .lease import DYING, IN_FLIGHT, PARKED, SETTLING, WAITING, Lease, pairs, runs_of
+from .lease import DYING, IN_FLIGHT, PARKED, SETTLING, WAITING, Lease, Mark, pairs, runs_of
 from .source import dying, parked
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Standing:
         self.keys = KeyOrder() if options.mode == "key_ordered" else None
         self.gaps = []
         self.ops = []
+        self.mark = None            # of what was acknowledged since the last flush
         self.unsaved = []
         self.flushes = 0
         self.dirty = False
@@ -171,12 +172,12 @@ class Standing:
 
     def drop(self, runs, why):
         """Settle *runs*, all pending, which nobody gets any more; tell a member."""
-        lease = Lease(SETTLING)
-        lease.back = Lease(WAITING)     # what a snapshot says of it meanwhile
+        mark, pending = Mark(), self.state.pending
         for first, next in pairs(runs):
-            self.state.put(lease, first, next)
+            for offset in range(first, next):
+                self.state.mark(pending[offset], [offset, offset + 1], mark)
             self.tell_gap(Gap(first, next, next - first, why))
-        self.ops.append(Gone(self, lease))
+        self.ops.append(Gone(self, mark))
         self.home.touch(self)
 
     def _pend(self, lease, offset):
@@ -196,6 +197,11 @@ class Standing:
                 self.ops.append(Added(self, lease, runs))
 
     # --- changes ---------------------------------------------------------------------------------------
+
+    @property
+    def has_changes(self):
+        """Whether something is to be written."""
+        return bool(self.ops) or (self.mark is not None and self.mark.size > 0)
 
     def flushed(self):
         """Learn that one flush of its changes is through, one way or the other."""

@@ -5,13 +5,15 @@ operation costs does not depend on how much is pending.
 """
 
 from collections import deque
-from heapq import heapify, heappop, heappush
-from itertools import count, islice
+from heapq import heappop, heappush
+from itertools import islice
+from math import ceil
 
 from .lease import IN_FLIGHT, PARKED, SETTLING, WAITING, add_run, pairs
 
 RECENT = 4_096      # settled offsets whose token is remembered, for acks that are repeated
 _TIMED = (IN_FLIGHT, WAITING)
+_TICKS = 64         # in a second: leases that end in the same one are filed together
 
 
 class ConsumerState:
@@ -32,9 +34,10 @@ class ConsumerState:
         self.part = 0                   # the number of its newest snapshot, see snapshot.py
         self.recent = {}                # offset -> token
         self._order = deque()           # runs in which everything pending lies, but for what is ahead
-        self._dues = []                 # heap of (due, number, lease)
+        self._dues = {}                 # tick -> leases
+        self._ticks = []                # heap of the keys of that
+        self._armed = 0
         self._ready = []                # heap of runs
-        self._numbers = count()
         self._sweep_at = 4096
 
     @property
@@ -84,7 +87,7 @@ class ConsumerState:
             self.ahead.update(range(first, next))
         else:
             self._note_order(first, next)
-        add_run(lease.runs, first, next)
+        lease.cover(first, next)
         self._enter(lease, next - first)
 
     def put(self, lease, first, next):
@@ -100,8 +103,26 @@ class ConsumerState:
                 self._leave(last, many)
             last, many = old, 1
         self._leave(last, many)
-        add_run(lease.runs, first, next)
+        lease.cover(first, next)
         self._enter(lease, next - first)
+
+    def move(self, lease, runs, to):
+        """Put *runs*, all of it under *lease*, under the lease *to*."""
+        pending, many = self.pending, 0
+        for first, next in pairs(runs):
+            if next == first + 1:
+                pending[first] = to
+            else:
+                pending.update(dict.fromkeys(range(first, next), to))
+            to.cover(first, next)
+            many += next - first
+        self._leave(lease, many)
+        self._enter(to, many)
+
+    def mark(self, lease, runs, mark):
+        """Put *runs*, all of it under *lease*, under *mark*: settled, as soon as that is on disk."""
+        self.move(lease, runs, mark)
+        mark.parts.append((lease, runs))
 
     def put_back(self, lease, back, runs):
         """Put what is still under *lease*, of *runs*, under *back* again."""
@@ -172,27 +193,28 @@ class ConsumerState:
     # --- finding -----------------------------------------------------------------------------
 
     def find(self, first, next, token):
-        """Return ``(found, stale, settling)`` of the deliveries ``[first, next)`` under *token* (None: any).
+        """Return ``(found, stale, marks)`` of the deliveries ``[first, next)`` under *token* (None: any).
 
-        *found* is a list of ``(lease, runs)``, *stale* the offsets whose delivery no longer counts, *settling*
-        the leases of what was settled under the same token just now.
+        *found* is a list of ``(lease, runs)``, *stale* the offsets whose delivery no longer counts, *marks* are
+        those of what was settled under the same token, and is not on disk yet.
         """
-        found, stale, settling = {}, [], {}
+        found, stale, marks = {}, [], []
         pending, last, runs = self.pending, self, stale
         for offset in range(first, next):
             lease = pending.get(offset)
-            if lease is not last or lease is None:
+            if lease is not last:
                 last, runs = lease, None
-                if lease is not None and lease.delivery and (token is None or lease.token == token):
-                    if lease.kind in _TIMED:
-                        runs = found.setdefault(lease, [])
-                    elif lease.kind == SETTLING:
-                        runs = settling.setdefault(lease, [])
+                if (lease is not None and lease.kind in _TIMED and lease.delivery
+                        and (token is None or lease.token == token)):
+                    runs = found.setdefault(lease, [])
             if runs is not None:
                 add_run(runs, offset, offset + 1)
+            elif lease is not None and lease.kind == SETTLING and lease.flush is not None and (
+                    token is None or lease.behind(offset).token == token):
+                marks.append(lease)
             elif lease is not None or not self._was_settled(offset, token):
                 stale.append(offset)
-        return found.items(), stale, settling
+        return found.items(), stale, marks
 
     def _was_settled(self, offset, token):
         settled_by = self.recent.get(offset)
@@ -201,39 +223,51 @@ class ConsumerState:
     # --- time ----------------------------------------------------------------------------------
 
     def arm(self, lease):
-        """Have *lease* come up at its ``due``."""
-        heappush(self._dues, (lease.due, next(self._numbers), lease))
-        if len(self._dues) > self._sweep_at:    # most leases end long before they are due
-            self._dues = [entry for entry in self._dues if self._counts(entry)]
-            heapify(self._dues)
-            self._sweep_at = 2 * len(self._dues) + 4096
+        """Have *lease* come up at its ``due``, or a moment later."""
+        tick = ceil(lease.due * _TICKS)
+        leases = self._dues.get(tick)
+        if leases is None:
+            leases = self._dues[tick] = []
+            heappush(self._ticks, tick)
+        leases.append(lease)
+        self._armed += 1
+        if self._armed > self._sweep_at:
+            self._sweep()
+
+    def _sweep(self):
+        """Forget leases that have ended: most do so long before they are due."""
+        self._dues = {tick: kept for tick, leases in self._dues.items()
+                      if (kept := [lease for lease in leases if _comes_up(lease, tick)])}
+        self._ticks = sorted(self._dues)
+        self._armed = sum(map(len, self._dues.values()))
+        self._sweep_at = 2 * self._armed + 4096
 
     @property
     def next_due(self):
         """When the next lease comes up, None if there is none."""
-        dues = self._dues
-        while dues and not self._counts(dues[0]):
-            heappop(dues)
-        return dues[0][0] if dues else None
+        while self._ticks:
+            tick = self._ticks[0]
+            leases = self._dues[tick]
+            while leases and not _comes_up(leases[-1], tick):
+                leases.pop()
+                self._armed -= 1
+            if leases:
+                return tick / _TICKS
+            del self._dues[heappop(self._ticks)]
+        return None
 
     def due(self, now, most):
         """Return at most *most* leases in flight whose deadline is over; what waits for its time becomes ready."""
         over = []
-        while most > 0 and self._dues and self._dues[0][0] <= now:
-            entry = heappop(self._dues)
-            if self._counts(entry):
-                lease = entry[2]
-                most -= 1
-                if lease.kind == WAITING:
-                    self.make_ready(lease)
-                else:
-                    over.append(lease)
+        while most > 0 and (due := self.next_due) is not None and due <= now:
+            lease = self._dues[self._ticks[0]].pop()
+            self._armed -= 1
+            most -= 1
+            if lease.kind == WAITING:
+                self.make_ready(lease)
+            else:
+                over.append(lease)
         return over
-
-    @staticmethod
-    def _counts(entry):
-        due, _, lease = entry
-        return lease.left > 0 and lease.due == due and lease.kind in _TIMED and not lease.ready
 
     # --- what waits ----------------------------------------------------------------------------
 
@@ -273,20 +307,25 @@ class ConsumerState:
 
     def restore(self, now, grace_s):
         """Count and file what ``pending`` was filled with; leases of before end after *grace_s* at the latest."""
-        for lease in set(self.pending.values()):
-            lease.runs, lease.left, lease.taken = [], 0, True
-        offsets = self.offsets()
-        for offset in offsets:
+        leases = []
+        for offset in self.offsets():
             lease = self.pending[offset]
-            add_run(lease.runs, offset, offset + 1)
+            if not lease.left:
+                leases.append(lease)
+            lease.cover(offset, offset + 1)
             lease.left += 1
             if offset >= self.cursor:
                 self.ahead.add(offset)
             else:
                 self._note_order(offset, offset + 1)
-        for lease in set(self.pending.values()):
+        for lease in leases:
+            lease.taken = True
             if lease.kind == IN_FLIGHT:
                 lease.due = min(lease.due, now + grace_s)
                 self.in_flight += lease.left
             if lease.kind != PARKED:
                 self.arm(lease)
+
+
+def _comes_up(lease, tick):
+    return lease.left > 0 and not lease.ready and lease.kind in _TIMED and ceil(lease.due * _TICKS) == tick

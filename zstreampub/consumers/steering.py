@@ -143,8 +143,8 @@ class Steering(Describing):
         consumer.begin_anew(state)
 
     def _wait_until_quiet(self, consumer):
-        while consumer.flushes or consumer.ops:
-            if consumer.ops:
+        while consumer.flushes or consumer.has_changes:
+            if consumer.has_changes:
                 self.touch(consumer)
                 gevent.sleep(0)
             quiet = Event()

@@ -65,7 +65,7 @@ class Writing:
         flush, self.current = self.current, Flush()
         try:
             packed = [flush.take(consumer, home.clock)
-                      for consumer in touched if consumer.ops and not consumer.deleted]
+                      for consumer in touched if consumer.has_changes and not consumer.deleted]
             if flush:
                 changes = [journal.pack_change(self.token, packed)] if packed else []
                 self.weight += sum(map(len, changes))

@@ -9,6 +9,9 @@ from zstreampub.settings import Settings
 from zstreampub.stores import open_store
 
 
+_open: list = []
+
+
 class HandClock:
     """Time that goes on when the test says so."""
 
@@ -41,6 +44,15 @@ class Desk:
         self.broker = Broker(open_store(self.url, self.settings), self.settings)
         self.consumers = self.broker.consumers
 
+        _open[:] = [self]
+
+    def is_busy(self):
+        """Whether something is on its way to the disk or from it."""
+        consumers = self.consumers.by_name.values()
+        return self.consumers._writing._scheduled or any(
+            one.flushes or one.has_changes or one.rereading.busy or one.undertaker._task is not None
+            or (one._reader is not None and not one._reader.live and one._reader._reading) for one in consumers)
+
     def reopen(self):
         """Close everything, and open it again."""
         self.broker.close()
@@ -61,9 +73,12 @@ class Desk:
 
 def settle():
     """Let everything that is under way come to its end."""
-    for _ in range(12):
+    for _ in range(3):
         let_run()
-        gevent.sleep(0.0005)
+        while any(desk.is_busy() for desk in _open):
+            gevent.sleep(0.0002)
+            let_run()
+        gevent.sleep(0.0005)        # a reader may be reading
 
 
 def given(member):
