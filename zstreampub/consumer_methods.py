@@ -4,6 +4,8 @@ A room of the :class:`~zstreampub.service.Service`. A member gets its messages b
 the option ``consumer``; what it has worked on it settles here, also over another connection.
 """
 
+from typing import Any
+
 from .checks import check_options, within
 from .described import described
 from .errors import InvalidOption
@@ -18,7 +20,7 @@ _LIST_FIRST = 16            # messages whose size says how many may come with th
 class ConsumerMethods:
     """What a Service can do with the consumers of its broker."""
 
-    _broker: object         # the service sets it
+    _broker: Any            # the service sets it
 
     # --- settling ---------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from zstreampub.errors import RequestError, by_name
 MOST_CONSUMERS = 40
 KEPT_BYTES = 48 << 20
 
-GARBAGE = {
+GARBAGE: dict[str, object] = {
     "nil": None, "true": True, "minus one": -1, "a fraction": 1.5, "NaN": float("nan"), "infinity": float("inf"),
     "2**63": 2**63, "2**64 - 1": 2**64 - 1, "1e300": 1e300, "-2**63": -2**63, "no text": "", "text": "no such thing",
     "a newline": "a\nb", "200 KB of text": "x" * 200_000, "bytes": b"\xff\xfe", "an empty list": [],
@@ -26,7 +26,7 @@ GARBAGE = {
 }
 
 # Arguments that are right, and for each that is tried the garbage that would be right there.
-CALLS = {
+CALLS: dict[str, tuple[list, dict]] = {
     "ack": (["kept", 0, {}], {0: (), 1: ("an empty list",), 2: ("nil", "an empty map")}),
     "nack": (["kept", 0, {}], {0: (), 1: ("an empty list",), 2: ("nil",)}),
     "reject": (["kept", 0, {}], {0: (), 1: ("an empty list",), 2: ("nil",)}),
@@ -51,7 +51,7 @@ SETTINGS = ("mode", "ack_wait_s", "backoff_s", "jitter", "max_deliveries", "max_
             "max_dead", "inactive_s")
 
 # Options: method -> the arguments before them, and the options that are tried.
-OPTIONS = {
+OPTIONS: dict[str, tuple[list, tuple]] = {
     "ack": (["kept", [10**9]], ("before",)),
     "nack": (["kept", [10**9]], ("delay_s", "reason")),
     "reject": (["kept", [10**9]], ("reason",)),
