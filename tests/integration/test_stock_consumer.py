@@ -403,6 +403,22 @@ def test_a_consumer_survives_a_kill_of_the_server(tmp_path):
         assert refused.value.name == "StaleDelivery"
 
 
+def test_who_comes_back_after_a_restart_keeps_what_it_holds_and_may_acknowledge_it(tmp_path):
+    with ServerProcess(tmp_path, rejoin_grace_s=1000) as server:
+        with client(server) as one, joined(server, "c", ack_wait_s=1000, max_in_flight=4) as (stream, _):
+            sent, _ = one.publish_many("c", list(range(8)))
+            held = named(take(stream, 4))
+            server.kill()
+
+    with server.again() as server, client(server) as one:
+        assert one.ack("c", held[:1]) == 1, "a token counts until the message is delivered again"
+        with joined(server, "c", held=held, max_in_flight=4) as (stream, greeting):
+            assert sorted(greeting["held"]) == held[1:]
+            assert offsets(take(stream, 1)) == [sent + 4]
+            assert one.ack("c", held) == 3, "the first was settled by this token, and counts 0"
+            assert offsets(take(stream, 3)) == [sent + 5, sent + 6, sent + 7]
+
+
 def test_workers_lose_nothing_though_they_and_the_server_are_killed(tmp_path):
     with ServerProcess(tmp_path / "server", heartbeat_s=0.5, rejoin_grace_s=0.5) as server:
         with (worker(tmp_path, server, "c", 0, heartbeat=0.5, max_in_flight=10) as a,
