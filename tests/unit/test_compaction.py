@@ -236,6 +236,19 @@ class TestWhenAPassBegins:
         self.now += 61
         assert one.due(6_000_000, guarding())
 
+    def test_it_does_not_rest_while_more_comes_than_it_can_keep_up_with(self):
+        one = made()
+        assert not one.is_behind
+        one.begin([A], 100, 0)
+        one.limits.added = 4
+        assert one.is_behind
+
+        one.current.gather(A, sealed(0, ["k"] * 11))
+        assert one.is_behind
+        one.current.gather(A, sealed(11, ["k"]))
+
+        assert not one.is_behind
+
     def test_when_a_guard_has_moved_past_what_it_held(self):
         one = made()
         one.begin([], 10, 0)

@@ -30,7 +30,10 @@ NEW_SHARE = 4
 LOOKS = 60              # of retention's; after so many the rest of what is new is compacted too
 LEISURE = 100           # but then passes take less than a hundredth of the time
 
+BEHIND = 3              # where fewer are visited for each message that comes, passes would take ever longer
+
 _NIL = b"\xc0"
+_NOTHING: dict = {}
 
 
 class Compaction:
@@ -81,6 +84,11 @@ class Compaction:
         ids = frozenset(topic.id for topic in topics if topic.limits is limits)
         self.current = Pass(ids, limits.messages, limits.low, self.clean, end, now_us - self._tombstone_us)
 
+    @property
+    def is_behind(self):
+        """Whether the pass that is going on should not rest."""
+        return self.current is not None and self.current.visited < BEHIND * (self.limits.added - self._added)
+
     def worked(self, seconds):
         self._worked_s += seconds
 
@@ -113,6 +121,7 @@ class Pass:
         self.oldest_deletion_us = None
         self._first = first
         self._deleted_before_us = deleted_before_us
+        self.visited = 0        # messages
         self._newest = {}       # topic id -> {key: offset}
         self._keys = 0
 
@@ -129,6 +138,7 @@ class Pass:
 
     def gather(self, topic, batch):
         keys = keys_of(batch)
+        self.visited += batch.count
         if keys is not None:
             newest = self._newest.setdefault(topic.id, {})
             self._keys -= len(newest)
@@ -150,24 +160,24 @@ class Pass:
     def stays(self, topic, batch, guards):
         """Return what stays of *batch*, a list of ``(start, stop)``; None if all of it does."""
         keys = keys_of(batch)
+        self.visited += batch.count
         if keys is None:
             return None
-        newest = self._newest.get(topic.id, {}).get
-        gone = {at for at, (offset, key) in enumerate(zip(range(batch.first, batch.next), keys))
-                if newest(key, -1) > offset}
-        gone |= self._deletions(topic, batch, keys, gone)
-        free = self._free(topic, batch, gone, guards)
-        if not free:
-            return None
-        return _ranges(at for at in range(batch.count) if at not in free)
+        newest = self._newest.get(topic.id, _NOTHING).get
+        gone = {offset - batch.first for offset, key in enumerate(keys, batch.first) if newest(key, -1) > offset}
+        if _NIL in batch.packed:
+            gone |= self._deletions(topic, batch, keys, gone)
+        if gone:
+            gone = self._free(topic, batch, gone, guards)
+        if len(gone) == batch.count:
+            return []
+        return _ranges(at for at in range(batch.count) if at not in gone) if gone else None
 
     def _deletions(self, topic, batch, keys, gone):
         """Return where the deletions are that have been kept long enough.
 
         None of a topic in which something was held: what it deleted may still be there.
         """
-        if _NIL not in batch.packed:
-            return set()
         places = {at for at, (key, raw) in enumerate(zip(keys, batch.raw_payloads))
                   if raw == _NIL and key is not None and at not in gone}
         if not places or (batch.time_us < self._deleted_before_us and topic.name not in self.held):
@@ -178,7 +188,7 @@ class Pass:
     def _free(self, topic, batch, gone, guards):
         """Return the places in *gone* that nobody holds."""
         held_from = guards.first(topic.name)
-        if held_from >= batch.next or not gone:
+        if held_from >= batch.next:
             return gone
         held = [at for at in gone if batch.first + at >= held_from]
         if held:
@@ -220,6 +230,8 @@ def parts(batch, ranges):
 
 def removed(topic, batch, ranges, kept):
     """Return what goes of *batch* if *kept*, its *ranges*, stay; the bytes are all in the first."""
+    if not kept:
+        return [Kept(topic, batch.first, batch.count, batch.size, batch.time_us)]
     size = batch.size - sum(part.size for part in kept)
     gone = []
     starts, stops = [0, *(stop for _, stop in ranges)], [*(start for start, _ in ranges), batch.count]

@@ -179,7 +179,8 @@ class Keeper:
         took = time.monotonic() - began
         if one is not None:
             one.worked(took)
-        self._compact_at = began + took * (1 + (BUSY_REST if appended else IDLE_REST))
+        rest = 0 if one is not None and one.is_behind else BUSY_REST if appended else IDLE_REST
+        self._compact_at = began + took * (1 + rest)
 
     def _next_compaction(self):
         """Return the compaction whose pass is going on, or begins now, or None."""
@@ -195,9 +196,9 @@ class Keeper:
 
     def _compact_step(self, one):
         if one.current.gathering:
-            self._environment.read(gather_step, self._state, one.current)
+            self._environment.read(gather_step, self._state, one.current, one.is_behind)
             return
-        step = sweep_step(self._environment, self._state, one.current)
+        step = sweep_step(self._environment, self._state, one.current, one.is_behind)
         self._removed(step)
         if step.ended and one.swept():
             self._join_at = 0

@@ -9,6 +9,7 @@ from .records import OFFSET, Run
 from .removal import STEP_BYTES, Found, Step, told, write_step
 
 STEP_S = 0.005          # spent on looking in one step; whoever appends waits for it
+LONG_STEP_S = 0.02      # where they append faster than that would do
 STEP_RANGES = 2_000     # removed in one step
 
 
@@ -23,17 +24,17 @@ class _Sought(NamedTuple):
 class _Clock:
     """The time of one step, which is over when some progress was made."""
 
-    def __init__(self, start):
+    def __init__(self, start, behind):
         self._start = start
-        self._until = time.perf_counter() + STEP_S
+        self._until = time.perf_counter() + (LONG_STEP_S if behind else STEP_S)
 
     def is_over(self, cursor):
         return cursor > self._start and time.perf_counter() > self._until
 
 
-def gather_step(txn, db, state, current):
+def gather_step(txn, db, state, current, behind):
     """Gather some more; the pass goes on to sweep if that was all."""
-    topics, clock = state.topics.all, _Clock(current.cursor)
+    topics, clock = state.topics.all, _Clock(current.cursor, behind)
     for run, end in _runs(txn, db, state, current):
         if run is not None:
             for at in run.places(run.at(current.cursor), current.ids):
@@ -47,9 +48,9 @@ def gather_step(txn, db, state, current):
         current.sweep()
 
 
-def sweep_step(environment, state, current):
+def sweep_step(environment, state, current, behind):
     """Sweep some more; raises StoreFull if there is no room to write what stays, and then nothing has changed."""
-    found, = write_step(environment, state, lambda txn, db: (_find(txn, db, state, current),))
+    found, = write_step(environment, state, lambda txn, db: (_find(txn, db, state, current, behind),))
     current.cursor = found.cursor
     return Step(sum(one.count for one in found.removals), found.ended, told(found.removals))
 
@@ -68,8 +69,8 @@ def _runs(txn, db, state, current):
         yield run, max(first, start) if run is None else run.next
 
 
-def _find(txn, db, state, current):
-    removals, changes, written, clock = [], [], 0, _Clock(current.cursor)
+def _find(txn, db, state, current, behind):
+    removals, changes, written, clock = [], [], 0, _Clock(current.cursor, behind)
     for run, end in _runs(txn, db, state, current):
         gone, record = _sweep(run, state, current) if run is not None else ([], None)
         if gone:
