@@ -13,7 +13,7 @@ from itertools import islice
 from queue import Empty, Full
 from time import monotonic
 
-from .errors import ConnectionLost, InvalidPayload, StaleDelivery, StoreClosed, UnknownConsumer
+from .errors import ConnectionLost, InvalidPayload, StaleDelivery, UnknownConsumer, ZStreamPubError
 from .held import Held
 from .items import PAGE, Items, is_raw, offset_of, raw_map, sorted_maps
 
@@ -34,7 +34,7 @@ class WorkQueue(Items):
     created if need be, with *settings* (``ack_wait_s``, ``max_deliveries``, ``backoff_s``, ...). *unique*: an item that
     is equal to an earlier one is not put again. *maxsize*: ``put`` waits while there are that many.
 
-    Over the wire an item is held for ``ack_wait_s`` at a time. That is prolonged for as long as the queue
+    ``settings`` are those of the consumer. Over the wire an item is held for ``ack_wait_s`` at a time. That is prolonged for as long as the queue
     object lives: the items of a process that dies are handed out again, those of a slow one are not.
     """
 
@@ -227,10 +227,8 @@ class WorkQueue(Items):
         """Give back everything that is taken and not settled, whoever has it."""
         many = self.unack_count()
         taken = many and list(islice((one["offset"] for one in self._browse() if one["state"] == "in_flight"), many))
-        if not taken:
-            return
-        for at in range(0, len(taken), PAGE):
-            self._port.ask("nack", self.consumer, taken[at:at + PAGE], delay_s=0)
+        for some in _pages(taken or []):
+            self._port.ask("nack", self.consumer, some, delay_s=0)
 
     # --- waiting -------------------------------------------------------------------------------
 
@@ -286,11 +284,11 @@ class WorkQueue(Items):
         self.close()
 
     def _prolong(self):
-        deliveries = self._held.deliveries()
-        if deliveries and not self._closed:
+        deliveries = [] if self._closed else self._held.deliveries()
+        for some in _pages(deliveries):
             try:
-                self._port.ask("extend", self.consumer, deliveries, self._ack_wait_s)
-            except (StaleDelivery, ConnectionLost):
+                self._port.ask("extend", self.consumer, some, self._ack_wait_s)
+            except ZStreamPubError:
                 pass        # whoever settles such an item is told
         return not self._closed
 
@@ -300,11 +298,15 @@ def _prolong(queue):
 
 
 def _give_back(port, consumer, deliveries):
-    try:
-        if deliveries:
-            port.ask("nack", consumer, deliveries, delay_s=0)
-    except (StaleDelivery, ConnectionLost, StoreClosed):
-        pass        # then they come back by themselves
+    for some in _pages(deliveries):
+        try:
+            port.ask("nack", consumer, some, delay_s=0)
+        except ZStreamPubError:
+            pass        # then they come back by themselves
+
+
+def _pages(deliveries):
+    return [deliveries[at:at + PAGE] for at in range(0, len(deliveries), PAGE)]
 
 
 def _deadline(block, timeout):

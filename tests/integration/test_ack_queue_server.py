@@ -142,6 +142,23 @@ def test_the_items_of_a_process_that_was_killed_come_back(server):
     assert (item["data"], item["delivery"]) == ("job", 2)
 
 
+def test_a_process_that_was_killed_has_lost_nothing_in_its_directory(tmp_path):
+    with AckQueue(tmp_path) as q:
+        for number in range(40):
+            q.put(number)
+        q.ack(q.get())
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE,
+                              text=True)
+    assert holder.stdout.readline() == "1\n"
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+
+    with AckQueue(tmp_path) as q:
+        assert (q.qsize(), q.unack_count()) == (39, 0)
+        assert [q.get() for _ in range(39)] == list(range(1, 40))
+
+
 def test_an_item_is_its_takers_for_as_long_as_the_work_takes(client):
     q = client.queue("jobs", ack_wait_s=0.3)
     q.put("long")

@@ -546,17 +546,21 @@ def test_settings_are_those_of_the_consumer_and_another_value_is_a_conflict(tmp_
 
 def test_a_closed_queue_says_so_also_to_a_thread_that_waits(tmp_path):
     q = AckQueue(tmp_path)
-    outcome = []
+    waiting, fetch = threading.Event(), q._port.fetch
+
+    def tell_and_fetch(*args):
+        waiting.set()
+        return fetch(*args)
+
+    q._port.fetch = tell_and_fetch
 
     def wait():
         with pytest.raises(StoreClosed):
             q.get()
-        outcome.append("told")
 
-    in_threads(wait, lambda: (gevent.sleep(0.05), q.close()))
+    in_threads(wait, lambda: waiting.wait(10) and q.close())
     q.close()
 
-    assert outcome == ["told"]
     with pytest.raises(StoreClosed):
         q.put(1)
 
@@ -596,16 +600,17 @@ def test_threads_that_open_and_let_go_of_one_directory_at_once_do_not_disturb_ea
 
 
 def test_an_interrupted_get_leaves_the_item_in_the_queue(q):
-    for _ in range(20):
-        waiting = gevent.spawn(q.get)
-        gevent.spawn(q.put, "val")
-        gevent.sleep(random.random() * 0.002)
+    for turns in range(40):
+        waiting, putting = gevent.spawn(q.get), gevent.spawn(q.put, "val")
+        for _ in range(turns):
+            gevent.sleep(0)     # the queue lives in another thread, so it is anywhere by then
         waiting.kill()
+        putting.join()
+
         if isinstance(waiting.value, gevent.GreenletExit):
-            item = q.get(timeout=10)
-        else:
-            item = waiting.value
-        q.ack(item) if q.ack(item) is not None else q.ack(id=q.queue()[0]["id"])
+            assert q.get(timeout=10) == "val"
+        assert q.ack(id=q.queue()[0]["id"]) is not None
+
     assert q.active_size() == 0
 
 

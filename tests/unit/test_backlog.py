@@ -8,16 +8,18 @@ from zstreampub.topics import PatternSet
 
 
 class Counting:
-    """A store that notes how much was measured."""
+    """A store that notes how much was measured; ``before`` is called first."""
 
     def __init__(self, store):
         self.store = store
         self.looked = []
+        self.before = list
 
     def trim_mark(self):
         return self.store.trim_mark()
 
     def measure(self, wanted, first, next):
+        self.before()
         self.looked.append((first, next))
         return self.store.measure(wanted, first, next)
 
@@ -68,12 +70,7 @@ def test_a_removal_meanwhile_is_noticed(broker):
     store = Counting(broker.store)
     backlog = Backlog(store, wanted)
     backlog.measure(0, 20)
-    measure = store.measure
 
-    def measure_and_trim(wanted, first, next):
-        broker.store.trim(wanted, 10)
-        return measure(wanted, first, next)
-
-    store.measure = measure_and_trim
+    store.before = lambda: broker.store.trim(wanted, 10)
 
     assert backlog.measure(4, 20)[0] == 5
