@@ -33,8 +33,9 @@ class WorkQueue(Items):
     ``queue.<name>`` (or *topic*), what became of them is known to the consumer ``queue.<name>``, which is
     created if need be, with *settings* (``ack_wait_s``, ``max_deliveries``, ``backoff_s``, ...). *unique*: an item that
     is equal to an earlier one is not put again. *maxsize*: ``put`` waits while there are that many.
+    ``settings`` are those that the consumer has.
 
-    ``settings`` are those of the consumer. Over the wire an item is held for ``ack_wait_s`` at a time. That is prolonged for as long as the queue
+    Over the wire an item is held for ``ack_wait_s`` at a time. That is prolonged for as long as the queue
     object lives: the items of a process that dies are handed out again, those of a slow one are not.
     """
 
