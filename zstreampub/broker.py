@@ -44,6 +44,7 @@ from .publishing import (
     publish_many_result,
     publish_result,
 )
+from .receipts import Receipts
 from .schedule import Schedule
 from .settings import Settings
 from .start import Starts
@@ -81,6 +82,7 @@ class Broker:
         self.starts = Starts(store, lambda: self.next)
         self._idle = Event()
         self._idle.set()
+        self.receipts = Receipts(self)
         self.consumers = Consumers(self)
         store.follow(self._deliver, self._fail, self.consumers.removed)
         self.schedule.load()
@@ -133,9 +135,19 @@ class Broker:
         """Queue *order*; ``reply(append)`` is called on the hub when it can be answered. Never waits."""
         if order.due_us is not None:
             self.schedule.take(order, reply)
+        elif order.wish is not None:
+            self._submit_waiting(order, reply)
         else:
             order.append.reply = reply
             self.append(order.append)
+
+    def _submit_waiting(self, order, reply):
+        self.receipts.expect(order, reply)
+        try:
+            self.append(order.append)
+        except BaseException:
+            self.receipts.forget(order.append)
+            raise
 
     def submit_and_wait(self, order, timeout_s=None):
         """Do :meth:`submit`, wait, and return what *order* answers, or raise its error."""
@@ -209,6 +221,8 @@ class Broker:
 
     def _deliver(self, appends):
         """Take what the store has finished, fan it out, then answer the publishers (the store calls this)."""
+        if self.receipts.expected:
+            self.receipts.stored(appends)
         for append in appends:
             self.pending_bytes -= append.size
             if append.error is not None:
@@ -388,6 +402,7 @@ class Broker:
         self._draining = True
         self.schedule.stop()
         self._idle.wait(timeout_s)
+        self.receipts.release()
         self.consumers.drain()
         for subscription in tuple(self.subscriptions.values()):
             subscription.end(ServerDraining("The server is shutting down. Nothing is lost: subscribe to the next one "

@@ -62,10 +62,11 @@ class Order:
     is what it answers instead of the offsets that *form* makes of the append.
     """
 
-    __slots__ = ("append", "due_us", "wish", "answer", "form")
+    __slots__ = ("append", "topic", "due_us", "wish", "answer", "form")
 
     def __init__(self, append, form, terms=PLAIN):
         self.append = append
+        self.topic = append.batches[0].topic
         self.form = form
         self.due_us = terms.due_us
         self.wish = terms.wish

@@ -213,6 +213,8 @@ class Subscription:
         item = self.queue.get()
         if item is not None and not isinstance(item, Gap):
             self.delivered += item.count
+            if self._broker.receipts.watched:
+                self._broker.receipts.taken(self.id, item)
         if not self.live and not self._reading and not self._closed:
             self._refill()
         return item

@@ -181,6 +181,9 @@ class Member:
             if item is not None:
                 item.lease.taken = True
                 self.delivered += item.count
+                receipts = self.consumer.home.broker.receipts
+                if receipts.watched:
+                    receipts.taken(self.id, item.batch)
                 return item
         return None
 

@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections import deque
 
 from ..store import Gap
 from .changes import Added, Gone
@@ -11,6 +12,8 @@ from .source import dying, parked
 
 logger = logging.getLogger(__name__)
 
+_TURN_LEASES = 500          # that end in one go
+_TURN_MESSAGES = 50_000
 _MOST_GAPS = 16             # told to whoever comes next
 
 
@@ -35,6 +38,7 @@ class Standing:
         self.backlog = None         # a Backlog, once somebody has asked
         self.keys = KeyOrder() if options.mode == "key_ordered" else None
         self.gaps = []
+        self.left = deque()         # leases of members that have left
         self.ops = []
         self.mark = None            # of what was acknowledged since the last flush
         self.unsaved = []
@@ -97,6 +101,18 @@ class Standing:
         self.dirty = True
         self.home.touch(self)
 
+    def give_back(self, now):
+        """End the leases of members that have left: some thousand messages at a time, for the hub has others, too."""
+        left, messages = self.left, 0
+        while left and messages < _TURN_MESSAGES:
+            lease = left.popleft()
+            if lease.kind == IN_FLIGHT and lease.member is not None and lease.member.ended:
+                messages += lease.left + _TURN_MESSAGES // _TURN_LEASES
+                self.lapse(lease, now)
+                self.ops.append(Added(self, lease, lease.now(self.state.pending)))      # what is settled stays so
+        if left:
+            self.home.touch(self)
+
     def arm(self, lease):
         self.state.arm(lease)
         self.home.watch_time(self, lease.due)
@@ -119,6 +135,11 @@ class Standing:
                 turn = self.keys.release(offset)
                 if turn is not None:
                     self.release(turn)
+
+    def has_settled(self, offset):
+        """Whether *offset*, of a topic of its own, is behind it."""
+        state = self.state
+        return (offset < state.cursor or offset in state.ahead) and offset not in state.pending
 
     def release(self, offset):
         """Let *offset* go out: nothing of its key is before it any more."""
