@@ -5,13 +5,12 @@ How it hands out is in dealing.py. Runs on the hub; nothing here waits.
 
 import logging
 
-from .changes import Added
 from .dealing import Dealing
 from .keys import KeyOrder
 
 logger = logging.getLogger(__name__)
 
-_TURN_LEASES = 2_000        # that end in one go
+_TURN_LEASES = 500          # that end in one go
 _LINGER_S = 5.0             # what was read for a fetch is kept for the next one
 _MOST_GAPS = 16             # told to whoever comes next
 
@@ -40,9 +39,8 @@ class Consumer(Dealing):
         self._line.pop(member, None)
         self.used_at = now = self.home.clock.now()
         if not self.home.draining:      # the end of the server is not that of its members: they come back
-            for lease in tuple(member.leases):
-                self.lapse(lease, now)
-                self.ops.append(Added(self, lease, lease.now(self.state.pending)))      # what is settled stays so
+            self.left.extend(member.leases)
+            self.give_back(now)
         for other in self.members:
             self.line_up(other)     # an exclusive one has waited for this
         if not self.members:
@@ -108,6 +106,7 @@ class Consumer(Dealing):
         self.keys = KeyOrder() if self.keys is not None else None
         self.prepared = True
         self.again.clear()
+        self.left.clear()
         self.instead.clear()
         self.unsaved.clear()
         self.gaps.clear()

@@ -40,6 +40,8 @@ class Dealing(Standing):
     def deal(self, now):
         """Hand out what there is to members that have room."""
         state = self.state
+        if self.left:
+            self.give_back(now)
         if self.unsaved:
             self._write_again()
         if self.paused is not None or self.frozen or not self.prepared or not self._line:
