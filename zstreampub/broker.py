@@ -13,6 +13,7 @@ from gevent.event import AsyncResult, Event
 from .bridge import ThreadBridge
 from .carrier import thread_id
 from .checks import check_options, within
+from .clock import now_us
 from .consumers import Consumers
 from .errors import (
     BatchTooLarge,
@@ -349,11 +350,12 @@ class Broker:
         return _only(self.store.get(offset))
 
     def last(self, topic, key=None):
-        """Return the newest message of *topic* (with *key*), or None."""
+        """Return the newest message of *topic* (with *key*), or None, also if that one has expired."""
         check_topic(topic)
         if key is not None and not isinstance(key, (str, bytes)):
             raise InvalidOption(f"key is text or bytes, not {type(key).__name__}.", option="key")
-        return _only(self.store.last(topic, key))
+        batch = self.store.last(topic, key)
+        return None if batch is None or batch.soonest_expiry <= now_us() else _only(batch)
 
     def topics(self, patterns=">"):
         """Return ``[{"topic", "messages", "bytes", "next"}, ...]`` of what is kept."""

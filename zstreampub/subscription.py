@@ -15,7 +15,9 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
+from .clock import now_us
 from .errors import RequestTimeout, SlowConsumer, StoreError
+from .expiry import EXPIRED, shown
 from .queue import BoundedQueue
 from .store import Gap
 
@@ -44,6 +46,7 @@ class Subscription:
         self.name = name
         self.error = None           # why it ended before its time
         self.on_ready = _nothing
+        self.skips_expired = True   # a consumer decides for itself
         self.dropped = self.conflated = self.delivered = 0
         self.block_timeout_s = block_timeout_s
         self._broker = broker
@@ -56,6 +59,7 @@ class Subscription:
         self._hold_timer = None
         self._ready = None
         self._messages = deque()
+        self._parts = deque()       # the rest of a batch of which some has expired
 
     # --- the broker's side -------------------------------------------------------------
 
@@ -156,6 +160,7 @@ class Subscription:
             self.error = error
         self.cursor = position
         self.queue.clear()
+        self._parts.clear()
         self._backlog.clear()
         self._broker.remove(self)
         self._release_holds(_ENDLESS)
@@ -168,7 +173,8 @@ class Subscription:
     @property
     def ended(self):
         """Whether nothing more will come: ended, or ``until`` is reached and the queue is empty."""
-        return self._closed or (self.cursor >= self.until and not self.queue and not self._backlog)
+        return self._closed or (self.cursor >= self.until
+                                and not (self.queue or self._backlog or self._parts))
 
     @property
     def position(self):
@@ -177,7 +183,7 @@ class Subscription:
 
     @property
     def _next_to_take(self):
-        first = self.queue.first
+        first = self._parts[0].first if self._parts else self.queue.first
         if first is None and self._backlog:
             first = self._backlog[0].first
         if first is not None:
@@ -210,7 +216,10 @@ class Subscription:
 
     def take(self):
         """Return the next batch or gap, None if there is nothing now; never wait."""
-        item = self.queue.get()
+        item = self._parts.popleft() if self._parts else self.queue.get()
+        if item is not None and not isinstance(item, Gap) and item.has_expiry and self.skips_expired:
+            item, *parts = shown(item, now_us())
+            self._parts.extendleft(reversed(parts))
         if item is not None and not isinstance(item, Gap):
             self.delivered += item.count
             if self._broker.receipts.watched:
@@ -297,6 +306,8 @@ class Subscription:
                 batch = self._cut(batch)
                 if batch is None:
                     continue
+            if batch.has_expiry and self._is_over(batch):
+                continue
             if self.queue.put_if_room(batch):
                 self.cursor = batch.next
                 continue
@@ -306,6 +317,14 @@ class Subscription:
             if taken < batch.count:
                 return False
         return True
+
+    def _is_over(self, batch):
+        """Pass over *batch* if all of it has expired, and return whether it has: many such are one gap."""
+        over = self.skips_expired and all(isinstance(part, Gap) for part in shown(batch, now_us()))
+        if over:
+            self.queue.put_gap(Gap(batch.first, batch.next, batch.count, EXPIRED))
+            self.cursor = batch.next
+        return over
 
     def _turn_live(self):
         self.cursor = max(self.cursor, min(self._broker.next, self.until))

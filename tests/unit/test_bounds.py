@@ -101,17 +101,16 @@ def test_a_large_answer_to_who_does_not_read_becomes_a_small_one(lane, monkeypat
 def test_what_a_held_publisher_sent_is_not_kept_for_the_sake_of_its_answer():
     stage = Stage()
     reader = stage.subscribe("a", policy="block", max_messages=1)
-    append, result = parse_publishing("publish_many", stage.broker, ["a", [1, 2, 3]])
-    answers = []
-    append.reply = lambda one: answers.append(result(one))
+    order = parse_publishing("publish_many", stage.broker, ["a", [1, 2, 3]])
+    append, answers = order.append, []
 
-    stage.broker.append(append)
+    stage.broker.submit(order, lambda one: answers.append(order.result(one)))
     stage.store.commit()
     stage.store.tell()
 
     assert not answers and not append.batches
     reader.stage.settle()
-    assert answers == [[0, 3]]
+    assert answers == [(0, 3)]
     stage.close()
 
 

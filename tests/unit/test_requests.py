@@ -16,35 +16,37 @@ def broker():
         yield broker
 
 
+def parsed(*call):
+    """Return the Append of a call."""
+    return parse_publishing(*call).append
+
+
 def test_publish_becomes_a_batch_of_one(broker):
-    append, _ = parse_publishing("publish", broker, ["a", 1, {"key": "k", "id": b"i", "headers": {"h": 1}}])
+    append = parsed("publish", broker, ["a", 1, {"key": "k", "id": b"i", "headers": {"h": 1}}])
 
     message, = append.batches[0].messages()
     assert (message.payload, message.key, message.id, message.headers) == (1, "k", b"i", {"h": 1})
 
 
 def test_options_that_are_nil_are_not_set(broker):
-    append, _ = parse_publishing("publish", broker, ["a", 1, {"key": None, "producer": None, "sequence": None,
-                                                             "deadline": None}])
+    append = parsed("publish", broker, ["a", 1, {"key": None, "producer": None, "sequence": None, "deadline": None}])
 
     assert (append.producer, append.sequence, append.deadline, append.batches[0].metadata) == (None, None, None, {})
 
 
 def test_one_map_of_headers_is_for_all_messages(broker):
-    append, _ = parse_publishing("publish_many", broker, ["a", [1, 2], {"headers": {"h": 1}}])
+    append = parsed("publish_many", broker, ["a", [1, 2], {"headers": {"h": 1}}])
 
     assert append.batches[0].metadata == {"headers": [{"h": 1}, {"h": 1}]}
 
 
 def test_the_results_say_the_offsets(broker):
-    many, many_result = parse_publishing("publish_many", broker, ["a", [1, 2]])
-    packed, packed_result = parse_publishing("append", broker, [[Batch.of("a", [1]).packed, Batch.of("b", [1]).packed]])
-    broker.append_and_wait(many)
-    broker.append_and_wait(packed)
+    many = parse_publishing("publish_many", broker, ["a", [1, 2]])
+    packed = parse_publishing("append", broker, [[Batch.of("a", [1]).packed, Batch.of("b", [1]).packed]])
 
-    first = many.firsts[0]
-    assert many_result(many) == [first, first + 2]
-    assert packed_result(packed) == [first + 2, first + 3]
+    first, next = broker.submit_and_wait(many)
+    assert next == first + 2
+    assert broker.submit_and_wait(packed) == [first + 2, first + 3]
 
 
 @pytest.mark.parametrize("options", [
@@ -59,15 +61,15 @@ def test_options_that_are_wrong_are_refused(broker, options):
 
 
 def test_a_producer_is_text_or_bytes_and_its_sequence_may_be_a_whole_float(broker):
-    text, _ = parse_publishing("publish", broker, ["a", 1, {"producer": "p" * 64, "sequence": 5.0}])
-    raw, _ = parse_publishing("publish", broker, ["a", 1, {"producer": b"p" * 64, "sequence": (1 << 63) - 1}])
+    text = parsed("publish", broker, ["a", 1, {"producer": "p" * 64, "sequence": 5.0}])
+    raw = parsed("publish", broker, ["a", 1, {"producer": b"p" * 64, "sequence": (1 << 63) - 1}])
 
     assert (text.producer, text.sequence) == (raw.producer, 5)
     assert type(text.sequence) is int
 
 
 def test_a_deadline_by_the_calendar_becomes_one_by_the_steady_clock(broker):
-    append, _ = parse_publishing("publish", broker, ["a", 1, {"deadline": time.time() + 100}])
+    append = parsed("publish", broker, ["a", 1, {"deadline": time.time() + 100}])
 
     assert 90 < append.deadline - time.monotonic() <= 100
 

@@ -173,6 +173,7 @@ class Dealing(Standing):
         self._reader = Subscription(self.home.broker, self.name, self.wanted, self.home.spill(), _READER_MESSAGES,
                                     _READER_BYTES, cursor=self.state.cursor, trims=self.state.trims, name=self.name)
         self._reader.on_ready = self._wake
+        self._reader.skips_expired = False
         self.home.broker.add_reader(self._reader)
 
     def _wake(self):
