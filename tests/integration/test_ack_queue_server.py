@@ -30,6 +30,7 @@ def produce(worker):
 def consume():
     while True:
         item = queue.get()
+        done.append(item)
         try:
             if item["number"] == 13:
                 raise ValueError("unlucky")
@@ -37,7 +38,6 @@ def consume():
             queue.ack_failed(item)
         else:
             queue.ack(item)
-        done.append(item)
 
 for _ in range(3):
     threading.Thread(target=consume, daemon=True).start()
