@@ -158,5 +158,5 @@ def _place(name, value):
 
 
 def _before(key):
-    """Return the key just before *key*: there is none between the two."""
-    return (int.from_bytes(key, "big") - 1).to_bytes(len(key), "big")
+    """Return the key just before *key*: there is none between the two. That of all zeros is nobody's."""
+    return max(int.from_bytes(key, "big") - 1, 0).to_bytes(len(key), "big")
