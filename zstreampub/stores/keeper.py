@@ -162,9 +162,9 @@ class Keeper:
 
     def _compact(self, appended):
         """Take one step of a pass, if one is going on or due."""
-        began = time.monotonic()
-        if began < self._compact_at:
+        if time.monotonic() < self._compact_at:
             return
+        began = time.thread_time()      # not that of waiting for the disk
         one = None if self._join_at is not None else self._next_compaction()
         if one is None and self._join_at is None:
             return
@@ -174,13 +174,13 @@ class Keeper:
             else:
                 self._compact_step(one)
         except StoreFull:
-            self._compact_at = began + self._settings.retention_interval_s
+            self._compact_at = time.monotonic() + self._settings.retention_interval_s
             return
-        took = time.monotonic() - began
+        took = time.thread_time() - began
         if one is not None:
             one.worked(took)
         rest = 0 if one is not None and one.is_behind else BUSY_REST if appended else IDLE_REST
-        self._compact_at = began + took * (1 + rest)
+        self._compact_at = time.monotonic() + took * rest
 
     def _next_compaction(self):
         """Return the compaction whose pass is going on, or begins now, or None."""
