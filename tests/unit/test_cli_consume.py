@@ -156,13 +156,14 @@ def test_a_command_over_its_time_is_killed_with_all_that_it_started(consume, sai
         wait_gone(int(pid))
 
 
-def test_a_command_whose_message_went_to_somebody_else_is_ended(consume, client):
+@pytest.mark.parametrize("error", [errors.StaleDelivery("Gone.", offsets=[3]), errors.UnknownConsumer("Gone.")])
+def test_a_command_whose_message_is_not_ours_any_more_is_ended(consume, client, error):
     client.consumption.ack_wait_s = 0.1
-    client.consumption.errors["extend"] = errors.StaleDelivery("Gone.", offsets=[3])
+    client.consumption.errors["extend"] = error
 
     code, _, err = consume("c", "--", "sleep 1000", deliveries=[FakeDelivery(3, "x")])
 
-    assert code == 1 and "given to somebody else meanwhile" in err
+    assert code == 1 and "the command was ended, as its message is lost: Gone." in err
     assert {verb for verb, *_ in client.consumption.said} == {"extend"}
 
 

@@ -15,7 +15,7 @@ from gevent import subprocess
 from gevent.event import Event
 from gevent.lock import Semaphore
 
-from ..errors import RequestTimeout, StaleDelivery
+from ..errors import ConnectionLost, RequestError, RequestTimeout, StaleDelivery
 from .encode import payload_text, safe
 from .environment import HEADER, PREFIX, is_of_message
 
@@ -32,7 +32,7 @@ class _Ended(Exception):
 
 
 class _TakenAway(_Ended):
-    """Its message was delivered to somebody else meanwhile."""
+    """Its message is not ours any more: delivered to somebody else, or the consumer is deleted."""
 
 
 class Shell:
@@ -92,9 +92,19 @@ class Shell:
                 pass
             if monotonic() >= ends:
                 raise _Ended(f"no end within {self._timeout_s:g} s")
-            if extended is not None and isinstance(extended.exception, StaleDelivery):
-                raise _TakenAway("it was given to somebody else meanwhile; the command was ended")
-            extended = delivery.extend(self._ack_wait_s)
+            if extended is not None and extended.value is not None:
+                raise _TakenAway(f"the command was ended, as its message is lost: {extended.value}")
+            extended = gevent.spawn(self._extend, delivery)
+
+    def _extend(self, delivery):
+        """Return None, or why the message is not ours any more."""
+        try:
+            delivery.extend(self._ack_wait_s).get()
+        except RequestError as error:
+            return error
+        except ConnectionLost:
+            pass        # it is ours still, if we are back in time
+        return None
 
 
 class Jobs:

@@ -1,0 +1,216 @@
+"""A durable consumer against the book: whatever happens in between, every message is in exactly one place.
+
+New, at one member, waiting to come again, acknowledged, a dead letter, or told as a gap; never two of
+these, never none. Publishing, committing, failing, telling, reading, taking, calling and crashing are
+steps of their own, in a generated order. The long search: ``tests/run -m campaign -k consumer``.
+"""
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from tests.consumer_book import ACKED, DEAD, FAR
+from tests.hand_consumer import ConsumerStage
+
+PATTERNS = ["a.>"]
+TOPICS = st.sampled_from(["a.x", "a.x", "a.y", "b"])
+KEYS = st.lists(st.sampled_from([None, "k", "k", "l"]), min_size=1, max_size=4)
+NUMBER = st.integers(0, 30)
+SOME = st.lists(NUMBER, min_size=1, max_size=4)
+SECONDS = st.sampled_from([0.5, 1.0, 3.0, 11.0])
+ACK_WAIT_S, GRACE_S = 10.0, 4.0
+
+
+class Model(RuleBasedStateMachine):
+    """Makes steps on the stage; all that must hold is in the book, and in ``check`` where everything is at rest."""
+
+    mode = "shared"
+
+    def __init__(self):
+        super().__init__()
+        self.stage = None
+
+    @initialize(backoff_s=st.sampled_from([[], [2.0], [1.0, 5.0]]), max_deliveries=st.sampled_from([0, 2, 4]),
+                max_pending=st.sampled_from([2, 5, 100]), expired=st.sampled_from(["skip", "dead"]))
+    def begin(self, **consumer):
+        self.stage = ConsumerStage(PATTERNS, {"mode": self.mode, "ack_wait_s": ACK_WAIT_S, "jitter": 0.5, **consumer},
+                                   rejoin_grace_s=GRACE_S)
+
+    def teardown(self):
+        if self.stage is not None:
+            try:
+                self.finish()
+            finally:
+                self.stage.close()
+
+    def worker(self, number):
+        return self.stage.workers[number % len(self.stage.workers)]
+
+    # --- the log and the disk ----------------------------------------------------------
+
+    @rule(topic=TOPICS, keys=KEYS, ttl_s=st.sampled_from([None, None, None, 2.0]))
+    def publish(self, topic, keys, ttl_s):
+        self.stage.publish(topic, keys, ttl_s)
+
+    @rule(most=st.sampled_from([None, 1]))
+    def commit(self, most):
+        self.stage.commit(most)
+
+    @rule()
+    def tell(self):
+        self.stage.tell()
+
+    @rule()
+    def fail(self):
+        self.stage.fail()
+
+    @rule()
+    def read(self):
+        self.stage.let_read()
+
+    @rule(seconds=SECONDS)
+    def wait(self, seconds):
+        self.stage.advance(seconds)
+
+    @rule(back=st.integers(0, 6))
+    def trim(self, back):
+        self.stage.trim(max(self.stage.store.bounds()[1] - back, 0))
+
+    @rule()
+    def crash(self):
+        self.stage.crash()
+
+    # --- members -----------------------------------------------------------------------
+
+    @precondition(lambda self: self.stage and len(self.stage.workers) < 4)
+    @rule(max_in_flight=st.sampled_from([1, 2, 5]), claims=st.booleans())
+    def join(self, max_in_flight, claims):
+        """Join anew, or come back after a lost connection or a crash and claim all that nobody has."""
+        held = [(one.offset, one.tokens[-1]) for one in self.stage.book.wanted.values()
+                if claims and one.tokens and one.unsettled and one.holder not in self.stage.workers]
+        self.stage.join(max_in_flight, [one for one in held if one not in self.stage.claimed])
+
+    @precondition(lambda self: self.stage and self.stage.workers)
+    @rule(number=NUMBER)
+    def come_back(self, number):
+        """Join by another connection while the server knows nothing yet of the loss of the first."""
+        before = self.worker(number)
+        self.stage.join(before.max_in_flight, [one for one in before.has if one not in self.stage.claimed], before)
+
+    @precondition(lambda self: self.stage and self.stage.workers)
+    @rule(number=NUMBER)
+    def leave(self, number):
+        self.worker(number).leave()
+
+    @precondition(lambda self: self.stage and self.stage.workers)
+    @rule(number=NUMBER)
+    def take(self, number):
+        self.worker(number).take()
+
+    # --- calls -------------------------------------------------------------------------
+
+    def some(self, number, which):
+        """Return some of what a worker has."""
+        has = self.worker(number).has
+        return sorted({has[one % len(has)] for one in which}) if has else []
+
+    @precondition(lambda self: self.stage and self.stage.workers)
+    @rule(number=NUMBER, which=SOME, verb=st.sampled_from(["ack", "ack", "nack", "reject"]), fenced=st.booleans())
+    def settle(self, number, which, verb, fenced):
+        entries = self.some(number, which)
+        if entries:
+            self.stage.settle(verb, [(offset, token if fenced else None) for offset, token in entries])
+
+    @precondition(lambda self: self.stage and self.stage.workers)
+    @rule(number=NUMBER, which=SOME, seconds=SECONDS, verb=st.sampled_from(["nack", "extend"]))
+    def delay(self, number, which, seconds, verb):
+        entries = self.some(number, which)
+        if entries:
+            self.stage.settle(verb, entries, seconds)
+
+    @rule(which=SOME, verb=st.sampled_from(["ack", "nack", "reject", "extend"]))
+    def settle_what_was_once_given(self, which, verb):
+        """By any token ever seen, also by one whose time is over."""
+        given = [(one.offset, token) for one in self.stage.book.wanted.values() for token in one.tokens]
+        chosen = dict(given[number % len(given)] for number in which) if given else {}
+        if chosen:
+            self.stage.settle(verb, sorted(chosen.items()), 5.0 if verb == "extend" else None)
+
+    # --- at rest -----------------------------------------------------------------------
+
+    @rule()
+    def rest(self):
+        self.stage.flow()
+        self.check()
+
+    def check(self):
+        """Everything has been done that could be done: the consumer says what the book says."""
+        book, said = self.stage.book, self.stage.describe()
+        assert not book.must_be_out(), f"nobody was given {book.must_be_out()}"
+        assert book.cursor <= said["cursor"], f"the cursor was at {book.cursor}: {said}"
+        assert book.floor <= said["floor"] <= said["cursor"], f"the floor was at {book.floor}: {said}"
+        book.cursor, book.floor = said["cursor"], said["floor"]
+        assert said["pending"] == said["in_flight"] + said["waiting"], said
+        # What makes room and then is not stored comes back on top of what has filled the room.
+        assert said["pending"] <= book.settings["max_pending"] or book.patient_until > -FAR, said
+        listed = {one["offset"]: one for one in self.stage.browse()}
+        for offset, one in book.wanted.items():
+            excused = one.removed or (one.expires is not None and one.expires <= book.now)
+            assert one.unsettled or offset not in listed, f"settled, and yet listed: {one} {listed[offset]}"
+            assert offset in listed or not one.unsettled or one.unsure or excused, f"in no place: {one}"
+            if offset not in listed and one.unsure:
+                one.state, one.holder, one.unsure = ACKED, None, False
+        lag = said["lag"]["messages"]
+        if not any(one.removed and one.offset >= said["cursor"] for one in book.wanted.values()):
+            assert lag == len(listed), f"{lag} messages behind, and listed are {sorted(listed)}"
+        assert said["dead"] == len(book.letters), f"{said['dead']} letters, not {book.letters}"
+
+    def finish(self):
+        """Let one good member do all that is left; then everything is settled."""
+        stage, book = self.stage, self.stage.book
+        while stage.workers:
+            stage.workers[-1].leave()
+        stage.at_once(lambda: None)
+        stage.flow()
+        for worker in stage.workers[:]:     # whose join was on its way
+            worker.leave()
+        stage.join(1000)
+        for _ in range(6):      # what waits longest waits for two leases and two backoffs
+            stage.flow()
+            while has := [entry for worker in stage.workers for entry in worker.has]:
+                stage.settle("ack", has)
+                stage.flow()
+            stage.advance(ACK_WAIT_S)
+        self.check()
+        left = [one for one in book.wanted.values() if one.unsettled and not one.told]
+        assert not left, f"never settled: {left}"
+        states = [one.state for one in book.wanted.values()]
+        assert len(book.letters) == states.count(DEAD)
+        said = stage.describe()
+        assert said["pending"] == said["lag"]["messages"] == 0, said
+
+
+class Exclusive(Model):
+    mode = "exclusive"
+
+
+class KeyOrdered(Model):
+    mode = "key_ordered"
+
+
+MODELS = [Model, Exclusive, KeyOrdered]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_message_is_in_exactly_one_place(model):
+    run_state_machine_as_test(model, settings=settings(
+        max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)))
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_message_is_in_exactly_one_place_in_a_long_search(model):
+    run_state_machine_as_test(model, settings=settings(
+        max_examples=4000, stateful_step_count=80, deadline=None, suppress_health_check=list(HealthCheck)))
