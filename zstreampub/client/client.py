@@ -20,11 +20,12 @@ from .producer import Producer
 from .publisher import Publisher
 from .steering import Steering
 from .subscription import Subscription
+from .terms import Terms
 
 _LONGEST_S = 1e7            # what timers can be set to
 _IDEMPOTENT = frozenset(("topics", "get", "last", "stats", "about", "subscriptions", "unsubscribe", "consumers",
                          "consumer", "peek", "browse", "dead", "create_consumer", "update_consumer", "delete_consumer",
-                         "pause", "resume", "ack", "extend"))
+                         "pause", "resume", "ack", "extend", "scheduled"))
 
 
 class Client(Steering):
@@ -46,25 +47,51 @@ class Client(Steering):
         self._acks = {}             # consumer -> Acks, of what was fetched
         self._channels = Channels(addresses, _seconds("heartbeat_s", heartbeat_s), self._ask_limits)
         self._publisher = Publisher(self._channels)
+        self._terms = Terms()
 
     # --- publishing --------------------------------------------------------------------
 
-    def publish(self, topic, payload, *, headers=None, key=None, id=None, timeout_s=None):
+    def publish(self, topic, payload, *, headers=None, key=None, id=None, timeout_s=None, **terms):
         """Publish one message; return its offset once it is on the server's disk.
 
-        Raises InvalidTopic, InvalidPayload, MessageTooLarge, a StoreError, or RequestTimeout, which says
-        whether the message can have been stored.
+        A message whose *id* its topic has had lately is not stored again: the offset is that of the first. *terms*:
+
+        * ``unique="content"``: the payload is its own id;
+        * ``expected_next=n``: store it only if *n* is the offset after the topic's newest message, else NextMismatch;
+        * ``ttl_s``: readers who come later than that get a gap instead;
+        * ``delay_s``, or ``at`` (seconds since the epoch): it comes then; returns an id for :meth:`cancel`;
+        * ``wait="delivered"`` or ``"acked"``, by ``wait_count`` subscriptions or consumers (1) or the consumers
+          ``wait_for``, at most ``wait_timeout_s`` (30): returns a map that says who has it, ``complete`` or not.
+
+        Raises InvalidTopic, InvalidPayload, InvalidOption, MessageTooLarge, a StoreError, or RequestTimeout, which
+        says whether the message can have been stored.
         """
         self.check_owner()
+        if terms:
+            return self._publish_on(terms, "publish", topic, payload, timeout_s, headers=headers, key=key, id=id)
         return self._publish(entries.single(topic, payload, headers, key, id), timeout_s)
 
-    def publish_many(self, topic, payloads, *, headers=None, keys=None, ids=None, timeout_s=None):
+    def publish_many(self, topic, payloads, *, headers=None, keys=None, ids=None, timeout_s=None, **terms):
         """Publish a list of messages, all or none; return ``(first, next)``: their offsets are ``first <= o < next``.
 
         *headers* is one map for all or a list of maps, *keys* and *ids* are lists; None stands for none.
+        *terms* are as in :meth:`publish`.
         """
         self.check_owner()
+        if terms:
+            answer = self._publish_on(terms, "publish_many", topic, list(payloads), timeout_s,
+                                      headers=headers, keys=keys, ids=ids)
+            return tuple(answer) if isinstance(answer, (list, tuple)) else answer
         return self._publish(entries.several(topic, payloads, headers, keys, ids), timeout_s)
+
+    def cancel(self, schedule_id):
+        """Take back what was published with ``delay_s`` or ``at``; return whether it still waited."""
+        return self.call("cancel", schedule_id)
+
+    def scheduled(self, topic=None, *, after=None, limit=None):
+        """Return maps ``id``, ``topic``, ``at``, ``size`` of what waits for its time, the next one first."""
+        given = {"topic": topic, "after": after, "limit": limit}
+        return self.call("scheduled", {name: value for name, value in given.items() if value is not None})
 
     def producer(self, *, linger_s=0.002, max_pending_bytes=16 << 20, timeout_s=None):
         """Return a :class:`Producer`, which publishes without waiting for each answer."""
@@ -175,8 +202,11 @@ class Client(Steering):
         The reading methods are asked again if the connection is lost meanwhile; any other raises ConnectionLost
         then, for it may have run.
         """
+        return self._call(method, args, self._within(timeout_s), method in _IDEMPOTENT)
+
+    def _call(self, method, args, timeout_s, retry):
         self.check_owner()
-        call = Call(self._channels, method, args, self._within(timeout_s), retry=method in _IDEMPOTENT).check()
+        call = Call(self._channels, method, args, timeout_s, retry=retry).check()
         self._channels.expire(call)
         self._channels.open(call)
         try:
@@ -211,6 +241,10 @@ class Client(Steering):
 
     def __exit__(self, *_):
         self.close()
+
+    def _publish_on(self, terms, method, topic, payload, timeout_s, **metadata):
+        options = self._terms.options(metadata, terms)
+        return self._call(method, (topic, payload, options), self._within(timeout_s) + self._terms.extra_s(terms), True)
 
     def _publish(self, entry, timeout_s):
         timeout_s = self._within(timeout_s)

@@ -8,7 +8,6 @@ from zstreampub.consumers import Handout
 from zstreampub.settings import Settings
 from zstreampub.stores import open_store
 
-
 _open: list = []
 
 
