@@ -37,6 +37,8 @@ class Core:
         self.acked_messages = 0
         self._watched = {}          # offset -> functions
         self._locks = {}            # name -> [RLock, how many use it]
+        self._guards = {}           # name -> Guard
+        self._moved = set()         # consumers whose guard is not up to date
         self._guard_timer = None
         self.draining = False
         self._closed = False
@@ -110,6 +112,7 @@ class Core:
     def written(self, flush):
         """Learn that *flush* is on disk."""
         self._snapshots.look()
+        self._moved.update(consumer for consumer, *_ in flush.moves)
         self._guard_soon()
 
     def report(self, error):
@@ -130,11 +133,15 @@ class Core:
 
     # --- guards ------------------------------------------------------------------------------------------
 
-    def guard(self):
-        """Tell the store at once what it must not remove."""
-        self._stop_guard_timer()
-        self.store.guard([Guard(consumer.name, consumer.wanted, consumer.state.floor)
-                          for consumer in self.by_name.values() if consumer.options.retention == "keep"])
+    def guard(self, *changed):
+        """Tell the store at once what it must not remove for the sake of the consumers that have *changed*."""
+        for name in {consumer.name for consumer in changed}:
+            consumer = self.by_name.get(name)
+            if consumer is not None and consumer.options.retention == "keep":
+                self._guards[name] = Guard(name, consumer.wanted, consumer.state.floor)
+            else:
+                self._guards.pop(name, None)
+        self.store.guard(list(self._guards.values()))
 
     def _guard_soon(self):
         if self._guard_timer is None and not self._closed:
@@ -142,8 +149,10 @@ class Core:
             self._guard_timer.start(self._guard_now)
 
     def _guard_now(self):
+        self._stop_guard_timer()
+        moved, self._moved = self._moved, set()
         try:
-            self.guard()
+            self.guard(*moved)
         except StoreClosed:
             pass        # or dead: then it removes nothing
 

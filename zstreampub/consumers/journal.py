@@ -114,7 +114,7 @@ class Replay:
     def __init__(self, state, dead, clock):
         self._state = state
         self._dead = dead
-        self._clock = clock
+        self._zero = clock.from_wall_us(0)      # when the epoch was
 
     def part(self, packed):
         """Take one part of the snapshot."""
@@ -149,7 +149,10 @@ class Replay:
 
     def _lease(self, packed):
         kind, token, delivery, due_us, error, *runs = packed
-        due = self._clock.from_wall_us(due_us) if due_us else 0.0
-        lease = Lease(kind, token, delivery, due, error=error)
+        lease = Lease(kind, token, delivery, self._zero + due_us / 1e6 if due_us else 0.0, error=error)
+        pending = self._state.pending
         for first, next in pairs(runs):
-            self._state.pending.update(dict.fromkeys(range(first, next), lease))
+            if next == first + 1:
+                pending[first] = lease
+            else:
+                pending.update(dict.fromkeys(range(first, next), lease))

@@ -1,5 +1,7 @@
 """Loading: finds again what was written down of the consumers, see journal.py. Waits for the store."""
 
+import gc
+
 from ..errors import StoreCorrupt
 from ..store import Gap
 from ..topics import PatternSet
@@ -12,6 +14,16 @@ _ROWS = 1_000
 
 def load(home, writing):
     """Make the consumers of *home* as they were when the store was closed, however it was."""
+    collecting = gc.isenabled()
+    gc.disable()        # a million leases are no garbage, and looking at them again and again takes the longest
+    try:
+        _load(home, writing)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _load(home, writing):
     by_id = {}
     for _, packed in rows(home.store, journal.HEADS):
         consumer, replay = _open(home, journal.unpack_head(packed))

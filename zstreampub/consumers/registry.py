@@ -25,7 +25,7 @@ class Consumers(Answering, Letters, Joining):
         now = self.clock.now()
         for consumer in self.by_name.values():
             self.watch_time(consumer, now)
-        self.guard()        # also if there are none: until it hears, the store may remove nothing
+        self.guard(*self.by_name.values())        # also if there are none: until it hears, the store may remove nothing
 
     def drain(self):
         """End all members; what they settle is taken until :meth:`close`."""

@@ -12,7 +12,7 @@ from .lease import SETTLING, add_run
 from .loading import rows
 
 EVERY_BYTES = 8 << 20
-PART_OFFSETS = 2_000
+PART_OFFSETS = 1_000
 
 
 class Snapshots:

@@ -53,10 +53,11 @@ class Steering(Describing):
         consumer = self.add(name, wanted, options, state, self.clock.wall_us())
         consumer.frozen = True
         try:
-            self.guard()
+            self.guard(consumer)
             self.wait_for_disk({journal.head_key(name): self.pack_head(consumer)})
         except BaseException:
             self._forget(consumer)
+            self.guard(consumer)
             raise
         consumer.prepared, consumer.frozen = True, False
         consumer.used_at = self.clock.now()
@@ -84,7 +85,7 @@ class Steering(Describing):
             options = Options(**{**changed, "backoff_s": tuple(changed["backoff_s"])})
             self.wait_for_disk({journal.head_key(name): self.pack_head(consumer, options=options.as_map())})
             consumer.options = options
-            self.guard()
+            self.guard(consumer)
             self.touch(consumer)
         return self.describe(name)
 
@@ -130,7 +131,7 @@ class Steering(Describing):
             finally:
                 consumer.frozen = False
                 self.touch(consumer)
-            self.guard()
+            self.guard(consumer)
         return self.describe(name)
 
     def _move(self, consumer, state):
@@ -179,7 +180,7 @@ class Steering(Describing):
                 self.touch(consumer)
                 raise
             self._forget(consumer)
-            self.guard()
+            self.guard(consumer)
         return True
 
     def _forget(self, consumer):

@@ -207,7 +207,7 @@ def test_what_consumers_keep_is_guarded(desk, monkeypatch):
     desk.consumers.create("gap", "a", retention="gap")
     taken(member)
     desk.consumers.ack("c", [0, 1, 5])
-    desk.consumers.guard()
+    desk.consumers._guard_now()
     desk.consumers.seek("c", 7)
     desk.consumers.delete("c")
 
