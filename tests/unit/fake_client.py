@@ -15,6 +15,7 @@ class FakeClient:
 
     def __init__(self):
         self.published = []
+        self.terms = []
         self.refuse = {}
         self.batches = []
         self.asked = None
@@ -28,19 +29,20 @@ class FakeClient:
         self.address, self.timeout_s = address, timeout_s
         return self
 
-    def publish(self, topic, payload, headers=None, key=None):
+    def publish(self, topic, payload, headers=None, key=None, id=None, **terms):
         if topic in self.refuse:
             raise self.refuse[topic]
         self.published.append((topic, payload, key, headers))
+        self.terms.append({**terms, **({"id": id} if id is not None else {})})
         return len(self.published) - 1
 
     def producer(self):
         return SimpleNamespace(publish=self._publish_later, close=lambda: None)
 
-    def _publish_later(self, topic, payload, key=None, headers=None):
+    def _publish_later(self, topic, payload, key=None, headers=None, id=None):
         future = AsyncResult()
         try:
-            future.set(self.publish(topic, payload, headers, key))
+            future.set(self.publish(topic, payload, headers, key, id))
         except errors.ZStreamPubError as error:
             future.set_exception(error)
         return future

@@ -279,3 +279,28 @@ def test_an_unreachable_server_is_named_with_what_to_do(run, client):
 
     assert code == 3
     assert "No answer. Is a server running at tcp://127.0.0.1:1? 'zstreampub serve' starts one" in said
+
+
+def test_publish_takes_terms_for_a_single_message(run, client):
+    code, *_ = run("publish", "a", "x", "--id", "i", "--ttl", "1m", "--delay", "2s", "--unique",
+                   "--wait-acked", "billing", "--wait-acked", "audit")
+
+    assert code == 0
+    assert client.terms == [{"id": "i", "ttl_s": 60.0, "delay_s": 2.0, "unique": "content", "wait": "acked",
+                             "wait_for": ["billing", "audit"]}]
+
+
+def test_publish_takes_the_id_of_a_line_from_its_field(run, client, tmp_path):
+    path = tmp_path / "lines"
+    path.write_text('{"n": 7}\n{"n": null}\n')
+
+    assert run("publish", "--json", "a", "--id", "n", str(path))[0] == 0
+    assert client.terms == [{"id": "7"}, {}]
+
+
+@pytest.mark.parametrize("flags", [("--unique",), ("--ttl", "1"), ("--delay", "1"), ("--id", "x")], ids=str)
+def test_terms_that_are_for_a_single_message_are_refused_for_lines(run, flags):
+    code, _, err = run("publish", "--lines", "a", *flags)
+
+    assert code == 2
+    assert "single message" in err

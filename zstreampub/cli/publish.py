@@ -10,7 +10,7 @@ import click
 from ..errors import InvalidTopic, ZStreamPubError
 from ..topics import check_topic
 from . import exits
-from .options import client_options, command, connected, option
+from .options import SECONDS, client_options, command, connected, option
 from .screen import Out, note
 from .source import MAX_LINE_BYTES, Source
 from .template import Template, field_of
@@ -33,6 +33,14 @@ _GOODBYE_S = 2.0    # after ctrl-C: how long the answers to what was sent are wa
 @option("--payload-field", metavar="FIELD", help="With --json: only this field of the line is the payload.")
 @option("--key", metavar="KEY", help="Key of the message; with --json the field that holds it.")
 @option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header of every message; repeatable.")
+@option("--id", metavar="ID", help="Id of the message: one that its topic has had lately is not stored again; "
+                                   "with --json the field that holds it.")
+@option("--unique", is_flag=True, help="The payload is its own id.")
+@option("--ttl", "ttl_s", type=SECONDS, help="Readers who come later than that get a gap instead.")
+@option("--delay", "delay_s", type=SECONDS, help="It comes that much later; its id for 'zstreampub cancel' goes to "
+                                                 "stdout.")
+@option("--wait-acked", "consumers", metavar="CONSUMER", multiple=True,
+        help="Wait until CONSUMER has acknowledged it; repeatable. The answer, JSON, goes to stdout.")
 @option("--batch", type=click.IntRange(1, 1_000_000), default=4096, metavar="N",
         help="At most N lines wait for the server's answer.")
 @option("--keep-going/--stop", default=True, help="After a line that cannot be published: skip it, or end there.")
@@ -49,26 +57,40 @@ def publish(arguments, lines_topic, json_topic, address, timeout_s, **values):
         raise click.UsageError("--json-payload and --bytes exclude each other.")
     if lines_topic and json_topic:
         raise click.UsageError("--lines and --json exclude each other.")
+    terms = _terms(values)
     if lines_topic or json_topic:
+        if terms or (lines_topic and values["id"]):
+            raise click.UsageError("--id (but with --json), --unique, --ttl, --delay and --wait-acked are for a "
+                                   "single message.")
         entries = _json_entries if json_topic else _line_entries
         entry_of = entries(json_topic or lines_topic, values, headers)
         return _publish_lines(arguments, entry_of, values, address, timeout_s)
     if len(arguments) != 2:
         raise click.UsageError("Give TOPIC and PAYLOAD, or --lines TOPIC or --json TEMPLATE and any FILEs.")
     topic, text = arguments
-    return _publish_one(topic, text, values, headers, address, timeout_s)
+    return _publish_one(topic, text, values, headers, terms, address, timeout_s)
 
 
-def _publish_one(topic, text, values, headers, address, timeout_s):
+def _terms(values):
+    terms = {name: values[name] for name in ("ttl_s", "delay_s") if values[name] is not None}
+    if values["unique"]:
+        terms["unique"] = "content"
+    if values["consumers"]:
+        terms.update(wait="acked", wait_for=list(values["consumers"]))
+    return terms
+
+
+def _publish_one(topic, text, values, headers, terms, address, timeout_s):
     try:
         payload = _payload(sys.stdin.buffer.read() if text == "-" else text.encode(errors="surrogateescape"), values)
     except ValueError as error:
         raise click.UsageError(f"PAYLOAD: {error}.") from error
     with connected(address, timeout_s) as client:
-        offset = client.publish(topic, payload, headers=headers, key=values["key"])
+        answer = client.publish(topic, payload, headers=headers, key=values["key"], id=values["id"], **terms)
     out = Out()
-    out.write(str(offset))
+    out.write(json.dumps(answer) if isinstance(answer, dict) else str(answer))
     out.flush()
+    return exits.REFUSED if isinstance(answer, dict) and not answer["complete"] else exits.OK
 
 
 def _publish_lines(paths, entry_of, values, address, timeout_s):
@@ -119,7 +141,7 @@ def _line_entries(topic, values, headers):
         check_topic(topic)
     except InvalidTopic as error:
         raise click.UsageError(f"--lines: {error}") from error
-    return lambda line: lambda: (topic, _payload(line, values), values["key"], headers)
+    return lambda line: lambda: (topic, _payload(line, values), values["key"], headers, None)
 
 
 def _json_entries(template, values, headers):
@@ -127,24 +149,24 @@ def _json_entries(template, values, headers):
         topic = Template(template)
     except ValueError as error:
         raise click.UsageError(f"--json: {error}") from error
-    key, payload_field = values["key"], values["payload_field"]
+    key, id, payload_field = values["key"], values["id"], values["payload_field"]
 
     def make(line):
         value = _parse_json(line)
         payload = value if payload_field is None else field_of(value, payload_field)
-        return topic.fill(value), payload, _key_of(value, key), headers
+        return topic.fill(value), payload, _named(value, key, "key"), headers, _named(value, id, "id")
 
     return lambda line: partial(make, line) if line.strip() else None
 
 
-def _key_of(value, field):
+def _named(value, field, what):
     if field is None:
         return None
     found = field_of(value, field)
     if found is None or found == "":
         return None
     if isinstance(found, (dict, list, bool)):
-        raise ValueError(f"field {field!r} is no text or number, so it cannot be the key")
+        raise ValueError(f"field {field!r} is no text or number, so it cannot be the {what}")
     return str(found)
 
 

@@ -59,7 +59,7 @@ class Account:
 class Pump:
     """Publishes what *entries* yields through *producer*.
 
-    An entry is ``(place, make)``: ``make()`` returns ``(topic, payload, key, headers)`` or raises
+    An entry is ``(place, make)``: ``make()`` returns ``(topic, payload, key, headers, id)`` or raises
     ValueError with the reason why the line cannot be published. At most *window*
     messages wait for their answer. A line that is refused is skipped, or ends the run
     if *stop*; anything that is not the line's fault is raised.
@@ -92,8 +92,8 @@ class Pump:
         try:
             for place, make in entries:
                 try:
-                    topic, payload, key, headers = make()
-                    future = self._producer.publish(topic, payload, key=key, headers=headers)
+                    topic, payload, key, headers, id = make()
+                    future = self._producer.publish(topic, payload, key=key, headers=headers, id=id)
                 except (ValueError, RequestError) as error:
                     self._answers.put((place, None, error))
                 else:
