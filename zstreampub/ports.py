@@ -36,7 +36,7 @@ class Port:
 
     def publish(self, topic, payload, **options):
         """Store one message; return its offset."""
-        return self.run(lambda: self.store(topic, payload, **options))
+        return self.run(lambda: self.log.publish(topic, payload, **options))
 
     def ask(self, verb, *args, **options):
         """Call a method of the consumers."""
@@ -85,11 +85,7 @@ class Port:
 
         self.run(lambda: gevent.spawn(repeat))
 
-    # --- on the hub only -------------------------------------------------------------------
-
-    def store(self, topic, payload, **options):
-        """Do :meth:`publish`."""
-        return self.log.publish(topic, payload, **options)
+    # --- the table's: on the hub only ------------------------------------------------------
 
     def read(self, topic):
         """Return an open Reading of *topic* from its first message to the end of now."""

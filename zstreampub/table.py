@@ -136,7 +136,7 @@ class Table(MutableMapping):
     def _publish(self, keys, values, **terms):
         self._view.check()
         if len(keys) == 1:
-            next = self._port.store(self.topic, values[0], key=keys[0], **terms) + 1
+            next = self._port.log.publish(self.topic, values[0], key=keys[0], **terms) + 1
         else:
             _, next = self._port.log.publish_many(self.topic, values, keys=keys)
         self._view.wait_for(next, self._timeout_s)

@@ -13,7 +13,7 @@ class Counting:
     def __init__(self, store):
         self.store = store
         self.looked = []
-        self.before = list
+        self.before = lambda: None
 
     def trim_mark(self):
         return self.store.trim_mark()

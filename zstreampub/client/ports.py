@@ -32,11 +32,6 @@ class ClientPort(Port):
                 raise ConnectionLost("There is no connection to the server at the moment.")
             gevent.sleep(_LOOK_S)
 
-    def store(self, topic, payload, **options):
-        if options.keys() <= {"key"}:
-            return self.log.publish(topic, payload, **options)
-        return self.log.call("publish", topic, payload, options)    # not gathered with others: it may be refused
-
     def read(self, topic):
         return _Reading(self.log.subscribe(topic, start="earliest", until="end"))
 
