@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from itertools import islice
 from math import ceil
 
-from .lease import IN_FLIGHT, PARKED, SETTLING, WAITING, add_run, pairs
+from .lease import IN_FLIGHT, PARKED, SETTLING, WAITING, add_run, pairs, runs_of
 
 RECENT = 4_096      # settled offsets whose token is remembered, for acks that are repeated
 _TIMED = (IN_FLIGHT, WAITING)
@@ -71,8 +71,9 @@ class ConsumerState:
         return self.cursor if lowest is None else min(lowest, self.cursor)
 
     def runs(self, before):
-        """Return runs ``(first, next)`` in which all lies that is pending below *before* and the cursor."""
-        return [tuple(run) for run in self._order if run[0] < before] if self.lowest is not None else []
+        """Return runs ``(first, next)`` in which all lies that is pending below *before*."""
+        below = [tuple(run) for run in self._order if run[0] < before] if self.lowest is not None else []
+        return below + list(pairs(runs_of(sorted(one for one in self.ahead if one < before and one in self.pending))))
 
     def offsets(self):
         """Return what is pending, in order."""
