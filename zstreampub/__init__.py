@@ -14,9 +14,10 @@ from .payload import Undecodable
 from .version import __version__
 
 _HOMES = {
-    "AckQueue": "ackqueue", "Broker": "broker", "Client": "client", "Empty": "workqueue", "Full": "workqueue",
-    "Gap": "store", "Policy": "policy", "Retention": "settings", "Server": "server", "Service": "service",
-    "Settings": "settings", "Table": "ackqueue", "UniqueAckQueue": "ackqueue", "serve": "server",
+    "AckQueue": "facade.ackqueue", "Broker": "broker", "Client": "client", "Empty": "views.workqueue",
+    "Full": "views.workqueue", "Gap": "store", "Policy": "policy", "Retention": "settings", "Server": "server",
+    "Service": "service", "Settings": "settings", "Table": "facade.ackqueue", "UniqueAckQueue": "facade.ackqueue",
+    "serve": "server",
 }
 
 __all__ = ["Batch", "GapError", "Message", "Undecodable", "ZStreamPubError", "__version__", *_HOMES]

@@ -2,10 +2,10 @@
 
 from collections import deque
 
-from .carrier import Carrier
-from .ports import Port
-from .table import Table
-from .workqueue import WorkQueue
+from .views.carrier import Carrier
+from .views.ports import Port
+from .views.table import Table
+from .views.workqueue import WorkQueue
 
 _BATCHES = 64       # carried over in one go
 
@@ -36,11 +36,11 @@ class ThreadBridge:
         return ThreadSubscription(self._call, self._call(lambda: self._broker.subscribe(patterns, **options)))
 
     def queue(self, name="default", **options):
-        """Return a :class:`~zstreampub.workqueue.WorkQueue` that any thread may use."""
+        """Return a :class:`~zstreampub.views.workqueue.WorkQueue` that any thread may use."""
         return WorkQueue(Port(self._broker, self._run), name, **options)
 
     def table(self, topic, **options):
-        """Return a :class:`~zstreampub.table.Table` that any thread may use."""
+        """Return a :class:`~zstreampub.views.table.Table` that any thread may use."""
         return Table(Port(self._broker, self._run), topic, **options)
 
 

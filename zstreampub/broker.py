@@ -11,7 +11,6 @@ from uuid import uuid4
 from gevent.event import AsyncResult, Event
 
 from .bridge import ThreadBridge
-from .carrier import thread_id
 from .checks import check_options, within
 from .clock import now_us
 from .consumers import Consumers
@@ -35,7 +34,6 @@ from .fanout import FanOut
 from .message import Batch
 from .payload import check_message_size
 from .policy import BUILT_IN, find_policy
-from .ports import Port
 from .publishing import (
     PLAIN,
     TERMS,
@@ -51,9 +49,11 @@ from .settings import Settings
 from .start import Starts
 from .store import Append
 from .subscription import Subscription
-from .table import Table
 from .topics import PatternSet, check_topic
-from .workqueue import WorkQueue
+from .views.carrier import thread_id
+from .views.ports import Port
+from .views.table import Table
+from .views.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
@@ -377,11 +377,11 @@ class Broker:
         }
 
     def queue(self, name="default", **options):
-        """Return a :class:`~zstreampub.workqueue.WorkQueue`, for the greenlets of this thread."""
+        """Return a :class:`~zstreampub.views.workqueue.WorkQueue`, for the greenlets of this thread."""
         return WorkQueue(Port(self), name, **options)
 
     def table(self, topic, **options):
-        """Return a :class:`~zstreampub.table.Table` of *topic*, for the greenlets of this thread."""
+        """Return a :class:`~zstreampub.views.table.Table` of *topic*, for the greenlets of this thread."""
         return Table(Port(self), topic, **options)
 
     def for_threads(self):

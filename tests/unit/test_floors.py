@@ -15,14 +15,14 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 # Lowest first. "name" is zstreampub/name.py, "name/" is the folder with all in it.
 GROUND = [      # what server and client share
     {"errors", "stats", "version"},
-    {"topics", "wire", "payload", "held", "items", "ports", "watch", "carrier"},
-    {"message", "workqueue", "view", "ahead"},
-    {"table"},
+    {"topics", "wire", "payload"},
+    {"message"},
+    {"views/"},
 ]
 FLOORS = [
     *GROUND,
     {"settings", "store", "policy", "transport", "bridge", "checks", "described", "clock"},
-    {"publishing", "waiting", "home", "expiry"},
+    {"publishing", "waiting", "expiry"},
     {"start", "stores/", "queue", "feed", "steering", "channels", "leavers", "gather"},
     {"subscription", "requests", "handouts", "consumer_methods"},
     {"fanout"},
@@ -30,14 +30,14 @@ FLOORS = [
     {"broker"},
     {"service", "methods", "lane"},
     {"server"},
-    {"places"},
-    {"cli/", "ackqueue"},
+    {"facade/"},
+    {"cli/"},
     {"__init__"},       # the roof: the public names
 ]
 # Towers stand beside the floors: a tower imports what is listed, and only the cli, the roof
 # and what opens either a server's or a store of one's own import it.
 TOWERS = {"client/": set().union(*GROUND, {"transport"})}
-TOWER_VISITORS = {"cli/", "places", "__init__"}
+TOWER_VISITORS = {"cli/", "facade/", "__init__"}
 
 # A dependency is imported only by the files behind its door.
 DOORS = {

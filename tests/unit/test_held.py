@@ -4,7 +4,7 @@ import threading
 
 import gevent
 
-from zstreampub.held import Held
+from zstreampub.views.held import Held
 
 
 def other(function):

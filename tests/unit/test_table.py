@@ -7,10 +7,10 @@ import pytest
 
 from zstreampub import Broker, Retention, Settings
 from zstreampub.errors import InvalidPayload, RequestTimeout, SlowConsumer, StoreClosed
-from zstreampub.ports import Port
 from zstreampub.store import Gap
-from zstreampub.table import Table
 from zstreampub.topics import PatternSet
+from zstreampub.views.ports import Port
+from zstreampub.views.table import Table
 
 TOPIC = "table.prices"
 SETTINGS = Settings(retention=(Retention("table.>", newest_per_key=True),), retention_interval_s=0.01)

@@ -7,8 +7,8 @@ resumes its subscriptions where they were. Works in patched and in unpatched pro
 from ..errors import ConnectionLost, InvalidOption
 from ..message import Message
 from ..payload import Undecodable
-from ..table import Table
-from ..workqueue import WorkQueue
+from ..views.table import Table
+from ..views.workqueue import WorkQueue
 from . import entries
 from .acks import Acks
 from .calls import Call
@@ -163,11 +163,11 @@ class Client(Steering):
         return self.call("unsubscribe", subscription_id)
 
     def queue(self, name="default", **options):
-        """Return the :class:`~zstreampub.workqueue.WorkQueue` *name* of the server."""
+        """Return the :class:`~zstreampub.views.workqueue.WorkQueue` *name* of the server."""
         return WorkQueue(ClientPort(self), name, **options)
 
     def table(self, topic, **options):
-        """Return a :class:`~zstreampub.table.Table` of *topic*."""
+        """Return a :class:`~zstreampub.views.table.Table` of *topic*."""
         return Table(ClientPort(self), topic, **options)
 
     # --- asking --------------------------------------------------------------------------

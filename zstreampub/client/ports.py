@@ -6,7 +6,7 @@ from time import monotonic
 import gevent
 
 from ..errors import ConnectionLost, GapError
-from ..ports import Port
+from ..views.ports import Port
 
 _LOOK_S = 0.02
 _NEXT = re.compile(r" is (\d+), not ")

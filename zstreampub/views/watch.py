@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from gevent.event import Event
 
-from .errors import RequestTimeout, SlowConsumer
+from ..errors import RequestTimeout, SlowConsumer
 
 MAX_PENDING = 10_000
 

@@ -13,7 +13,7 @@ from itertools import islice
 from queue import Empty, Full
 from time import monotonic
 
-from .errors import ConnectionLost, InvalidPayload, StaleDelivery, UnknownConsumer, ZStreamPubError
+from ..errors import ConnectionLost, InvalidPayload, StaleDelivery, UnknownConsumer, ZStreamPubError
 from .held import Held
 from .items import PAGE, Items, is_raw, offset_of, raw_map, sorted_maps
 

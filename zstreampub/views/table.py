@@ -7,8 +7,8 @@ writes reads what it wrote. docs/queues.rst says what the topic needs.
 
 from collections.abc import MutableMapping
 
-from .errors import InvalidPayload, NextMismatch
-from .payload import pack_payload
+from ..errors import InvalidPayload, NextMismatch
+from ..payload import pack_payload
 from .view import View
 from .watch import MAX_PENDING, Change, Watch
 
@@ -112,7 +112,7 @@ class Table(MutableMapping):
     # --- watching ------------------------------------------------------------------------------
 
     def watch(self, *, initial=False, max_pending=MAX_PENDING):
-        """Return a :class:`~zstreampub.watch.Watch`: iterate it for changes from now on.
+        """Return a :class:`~zstreampub.views.watch.Watch`: iterate it for changes from now on.
 
         *initial*: first, what is there now, as if it was just set.
         """

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import gevent
 from gevent.event import AsyncResult
 
-from .errors import EpochMismatch, RequestTimeout, StoreClosed, ZStreamPubError
+from ..errors import EpochMismatch, RequestTimeout, StoreClosed, ZStreamPubError
 from .watch import Change
 
 logger = logging.getLogger(__name__)

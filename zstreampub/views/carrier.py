@@ -13,7 +13,7 @@ from gevent import monkey
 from gevent._hub_local import get_hub_if_exists
 from gevent.hub import Waiter
 
-from .errors import StoreClosed
+from ..errors import StoreClosed
 
 _allocate_lock = monkey.get_original("_thread", "allocate_lock")
 thread_id = monkey.get_original("_thread", "get_ident")     # the patched one tells greenlets apart

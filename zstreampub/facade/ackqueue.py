@@ -5,9 +5,9 @@ What is opened twice in one process is opened once: the queues and tables of a d
 
 from functools import partial
 
+from ..views.table import Table as _Table
+from ..views.workqueue import WorkQueue
 from .places import Place
-from .table import Table as _Table
-from .workqueue import WorkQueue
 
 _THEIRS = ("multithreading", "auto_commit", "timeout", "db_file_name")      # of persist-queue; no need here
 
@@ -62,7 +62,7 @@ class UniqueAckQueue(AckQueue):
 class Table(_Table):
     """A mapping over the topic ``table.<name>`` (or *topic*), in the directory *path* or at a server.
 
-    Any thread and greenlet may use it. See :class:`zstreampub.table.Table`.
+    Any thread and greenlet may use it. See :class:`zstreampub.views.table.Table`.
     """
 
     _place = None

@@ -7,13 +7,13 @@ import os
 
 from gevent import monkey
 
-from .ahead import AheadPort
-from .broker import Broker
-from .client import Client
-from .client.ports import ClientPort
+from ..broker import Broker
+from ..client import Client
+from ..client.ports import ClientPort
+from ..settings import Retention, Settings
+from ..views.ahead import AheadPort
+from ..views.ports import Port
 from .home import Home
-from .ports import Port
-from .settings import Retention, Settings
 
 # Of a store that this process has for itself: what was taken is nobody else's until it is given back.
 _SETTINGS = Settings(retention=(Retention("table.>", newest_per_key=True),), rejoin_grace_s=Port.ack_wait_s,

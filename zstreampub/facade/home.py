@@ -10,7 +10,7 @@ import weakref
 import gevent
 from gevent import monkey
 
-from .carrier import Carrier
+from ..views.carrier import Carrier
 
 _start_thread = monkey.get_original("_thread", "start_new_thread")
 _allocate_lock = monkey.get_original("_thread", "allocate_lock")

@@ -8,7 +8,7 @@ PAGE = 1000
 
 
 class Items:
-    """What :class:`~zstreampub.workqueue.WorkQueue` says of its items; ``_port`` knows them, by ``consumer``."""
+    """What :class:`~zstreampub.views.workqueue.WorkQueue` says of its items; ``_port`` knows them, by ``consumer``."""
 
     _port: Any
     consumer: str
