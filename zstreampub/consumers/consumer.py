@@ -81,7 +81,7 @@ class Consumer(Dealing):
         if self.bury_at is not None and self.bury_at <= now:
             self.bury_at = None
             self.undertaker.go_on()
-        if over or state.has_ready or self.unsaved:
+        if over or state.has_ready or self.unsaved or self.has_changes:
             self.home.touch(self)
         if self.linger_until is not None and self.linger_until <= now:
             self.linger_until = None
@@ -109,6 +109,7 @@ class Consumer(Dealing):
         self.left.clear()
         self.instead.clear()
         self.unsaved.clear()
+        self.ops, self.mark = [], None      # of what it had before
         self.gaps.clear()
         for member in self.members:
             self.line_up(member)

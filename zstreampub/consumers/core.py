@@ -112,7 +112,10 @@ class Core:
     def written(self, flush):
         """Learn that *flush* is on disk."""
         self._snapshots.look()
-        self._moved.update(consumer for consumer, *_ in flush.moves)
+
+    def moved(self, consumer):
+        """Learn that *consumer* may hold less of the log than before."""
+        self._moved.add(consumer)
         self._guard_soon()
 
     def report(self, error):
@@ -182,7 +185,9 @@ class Core:
         return _Locked(self._locks, name)
 
     def write_head(self, consumer, state=None, **changes):
-        """Have the head of *consumer* written with the next flush."""
+        """Have the head of *consumer* written with the next flush; not while it is moved or deleted, or after that."""
+        if consumer.deleted or consumer.frozen:
+            return
         self._writing.current.records[journal.head_key(consumer.name)] = self.pack_head(consumer, state, **changes)
         self._writing.schedule()
 
@@ -200,6 +205,9 @@ class Core:
 
     def append_and_wait(self, consumer, append):
         """Append for *consumer*, wait, and raise what went wrong."""
+        if consumer.has_changes:        # what is noted already comes before it, or replaying would undo it
+            self.touch(consumer)
+            self._writing.write()
         answer = AsyncResult()
         append.reply = answer.set
         self.broker.append_own(append)

@@ -69,6 +69,8 @@ class Dealing(Standing):
             self._end_all(reader.error)
         elif reader is not None and reader.live and not reader.queue and not (self._new and self._new.left):
             state.cursor = max(state.cursor, reader.position)
+        if state.cursor > state.sent:
+            self.home.moved(self)       # also over what nobody is given, so that nothing else tells of it
         self._reread()
         if self.takers and not self.rereading.busy and (reader is None or (reader.live and not reader.queue)
                                                         or state.live >= self.options.max_pending):

@@ -66,7 +66,7 @@ class Settling:
 
     def _ack(self, before=None):
         state, consumer = self._state, self._consumer
-        if consumer.mark is None:
+        if consumer.mark is None or not consumer.mark.size:     # an empty one may be of a flush that is through
             consumer.mark = Mark(self._current)
 
         def act(lease, runs):

@@ -228,6 +228,7 @@ class Standing:
         """Learn that one flush of its changes is through, one way or the other."""
         self.flushes -= 1
         self.dirty = True
+        self.home.moved(self)
         if not self.flushes and self._quiet:
             waiting, self._quiet = self._quiet, []
             for tell in waiting:

@@ -83,8 +83,12 @@ class Steering(Describing):
             defaults = complete({}, self.settings).as_map()
             changed = {**consumer.options.as_map(), **{key: defaults[key] for key in settings}, **given}
             options = Options(**{**changed, "backoff_s": tuple(changed["backoff_s"])})
-            self.wait_for_disk({journal.head_key(name): self.pack_head(consumer, options=options.as_map())})
-            consumer.options = options
+            was, consumer.options = consumer.options, options
+            try:
+                self.wait_for_disk({journal.head_key(name): self.pack_head(consumer)})
+            except BaseException:
+                consumer.options = was
+                raise
             self.guard(consumer)
             self.touch(consumer)
         return self.describe(name)
@@ -130,6 +134,7 @@ class Steering(Describing):
                 self._move(consumer, ConsumerState(self.new_token(), *found))
             finally:
                 consumer.frozen = False
+                self.write_head(consumer)       # it may have changed meanwhile
                 self.touch(consumer)
             self.guard(consumer)
         return self.describe(name)
@@ -177,6 +182,7 @@ class Steering(Describing):
                 self.wait_for_disk({journal.head_key(name): None, **self._records_of(consumer)})
             except BaseException:
                 consumer.frozen = False
+                self.write_head(consumer)       # it may have changed meanwhile
                 self.touch(consumer)
                 raise
             self._forget(consumer)

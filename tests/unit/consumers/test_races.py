@@ -1,0 +1,227 @@
+"""What happens to consumers between a change and its commit, and after a crash at that point."""
+
+import gevent
+import pytest
+
+from tests.hand_consumer import CrashStore
+from tests.hand_store import let_run
+from tests.unit.consumers.desk import given, settle, taken
+from zstreampub.broker import Broker
+from zstreampub.errors import StaleDelivery, StoreFull
+from zstreampub.settings import Settings
+from zstreampub.store import Gap
+
+
+class Stage:
+    """A broker over a CrashStore: nothing is committed before the test says so."""
+
+    def __init__(self):
+        self.store = CrashStore(Settings())
+        self.open()
+
+    def open(self):
+        self.broker = Broker(self.store, Settings())
+        self.consumers = self.broker.consumers
+
+    def call(self, function, *arguments, **options):
+        """Return a greenlet that runs it."""
+        task = gevent.spawn(function, *arguments, **options)
+        let_run()
+        return task
+
+    def done(self, function, *arguments, **options):
+        """Return what it returns, with all commits that it takes."""
+        task = self.call(function, *arguments, **options)
+        while not task.ready():
+            self.store.settle()
+        self.store.settle()
+        return task.get()
+
+    def join(self, **options):
+        return self.done(self.broker.subscribe, "a", consumer="c", start="earliest", **options)
+
+    def crash(self):
+        self.store = self.store.crash()
+        self.open()
+
+    @property
+    def consumer(self):
+        return self.consumers.by_name["c"]
+
+
+@pytest.fixture
+def stage(clock):
+    return Stage()
+
+
+def test_an_ack_that_is_repeated_is_answered_also_after_one_of_nothing(stage):
+    stage.done(stage.broker.publish, "a", 1)
+    delivery, = stage.join().take().messages()
+    answers = []
+    stage.consumers.settle("ack", "c", [[7, 7]], None, lambda *answer: answers.append(answer))
+    assert isinstance(answers[0][1], StaleDelivery)
+    stage.done(stage.consumers.create, "d", "a")
+    first = stage.call(delivery.ack)
+
+    again = stage.call(delivery.ack)
+    stage.store.settle()
+
+    assert (first.get(), again.get(timeout=1)) == (1, 0)
+
+
+def test_a_gap_that_a_member_has_not_taken_does_not_bring_back_a_deleted_consumer(stage):
+    member = stage.join()
+    stage.consumer.tell_gap(Gap(0, 1, 1, "retention"))
+    assert stage.done(stage.consumers.delete, "c")
+    assert member.ended
+    stage.store.settle()
+
+    stage.crash()
+
+    assert stage.consumers.by_name == {}
+
+
+@pytest.mark.parametrize("change", ["delete", "seek"])
+def test_what_is_written_while_a_consumer_is_moved_or_deleted_does_not_undo_that(stage, change):
+    stage.done(stage.broker.publish_many, "a", [1, 2])
+    stage.done(stage.consumers.create, "c", "a", start="earliest")
+    moving = stage.call(stage.consumers.delete, "c") if change == "delete" else stage.call(stage.consumers.seek, "c", 1)
+    assert stage.store.pending or stage.store.reads
+    while stage.store.reads:
+        stage.store.let_read()
+    stage.consumer.tell_gap(Gap(0, 1, 1, "retention"))
+    let_run()
+    while not moving.ready():
+        stage.store.settle()
+    stage.store.settle()
+
+    stage.crash()
+
+    if change == "delete":
+        assert stage.consumers.by_name == {}
+    else:
+        assert stage.consumer.state.cursor == 1
+
+
+def test_an_ack_in_the_moment_of_a_seek_does_not_count_after_it(stage):
+    stage.done(stage.broker.publish_many, "a", [1, 2])
+    member = stage.join()
+    delivery, _ = member.take().messages()
+    member.close()
+    stage.store.settle()
+    moving = stage.call(stage.consumers.seek, "c", 0)
+    while stage.store.reads:
+        stage.store.let_read()
+    stage.store.commit()
+    stage.store._follower(stage.store._committed.popleft())     # the seek will go on in this turn of the hub
+    answers = []
+    stage.consumers.settle("ack", "c", [[0, delivery.token]], None, lambda *answer: answers.append(answer))
+    while not moving.ready():
+        stage.store.settle()
+    stage.store.settle()
+    assert len(answers) == 1
+
+    stage.crash()
+
+    assert not stage.consumer.has_settled(0)
+
+
+def test_what_was_buried_is_not_pending_after_a_crash(stage):
+    stage.done(stage.broker.publish_many, "a", [1, 2])
+    first, second = stage.join().take().messages()
+    burying = stage.call(first.reject)
+    while stage.store.reads:
+        stage.store.let_read()
+    stage.store.commit()
+    stage.store._follower(stage.store._committed.popleft())     # the undertaker goes on in this turn of the hub
+    stage.consumers.settle("extend", "c", [[1, second.token]], {"seconds": 5}, lambda *_: None)
+    stage.consumers.settle("reject", "c", [[1, second.token]], None, lambda *_: None)
+    let_run()
+    while stage.store.pending or stage.store.reads or stage.store.untold:
+        stage.store.settle()
+    burying.get()
+
+    stage.crash()
+
+    assert stage.consumer.state.pending == {}
+    assert stage.consumer.dead.measure(stage.store) == 2
+
+
+def test_what_is_gone_and_could_not_be_written_is_written_a_little_later(stage, clock):
+    stage.done(stage.broker.publish, "a", 1)
+    stage.join().take()
+    stage.consumer.removed(0, 1)
+    let_run()
+    stage.store.fail()
+    stage.store.tell()
+    assert stage.consumer.state.pending
+
+    clock.seconds += 2
+    stage.consumers.tick()
+    let_run()
+    stage.store.settle()
+
+    assert stage.consumer.state.pending == {}
+
+
+def test_what_is_written_while_a_consumer_is_changed_does_not_undo_that(stage):
+    stage.done(stage.consumers.create, "c", "a")
+    changing = stage.call(stage.consumers.update, "c", ack_wait_s=5)
+    stage.consumer.tell_gap(Gap(0, 1, 1, "retention"))
+    let_run()
+    while not changing.ready():
+        stage.store.settle()
+    stage.store.settle()
+
+    stage.crash()
+
+    assert stage.consumer.options.ack_wait_s == 5
+
+
+def test_a_change_that_cannot_be_written_is_none(stage):
+    stage.done(stage.consumers.create, "c", "a")
+    changing = stage.call(stage.consumers.update, "c", ack_wait_s=5)
+    stage.store.fail()
+    stage.store.tell()
+
+    with pytest.raises(StoreFull):
+        changing.get()
+    assert stage.consumer.options.ack_wait_s == 30
+
+
+def test_of_a_key_that_is_out_ahead_of_its_order_nothing_else_goes_out_after_a_restart(disk):
+    disk.broker.publish_many("a", [1, 2], keys=["k", "k"])
+    disk.consumers.create("c", "a", start="earliest", mode="key_ordered")
+    ahead, = disk.consumers.fetch("c", offset=1)
+    member = disk.join()
+    assert given(member) == []
+
+    disk.reopen()
+
+    member = disk.join()
+    assert given(member) == []
+    ahead._consumer = disk.consumers.by_name["c"]
+    ahead.ack()
+    assert given(member) == [(0, 1)]
+
+
+def test_what_was_rejected_is_not_held_any_more(disk):
+    disk.broker.publish_many("a", [1, 2])
+    for delivery in taken(disk.join()):
+        delivery.reject()
+        settle()
+
+    disk.consumers._guard_now()
+
+    assert disk.consumers._guards["c"].first >= 2
+
+
+def test_what_has_expired_is_not_held_any_more(desk):
+    desk.broker.publish("a", 1, ttl_s=1)
+    desk.clock.seconds += 1e9
+    member = desk.join()
+    assert given(member) == []
+
+    desk.consumers._guard_now()
+
+    assert desk.consumers._guards["c"].first == 1
