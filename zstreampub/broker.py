@@ -113,9 +113,10 @@ class Broker:
         Raises InvalidTopic, InvalidPayload, InvalidOption, MessageTooLarge, LimitExceeded, NextMismatch, DuplicateId,
         StoreFull, RequestTimeout (after *timeout_s*; the message may be stored all the same).
         """
-        columns = [None if value is None else [value] for value in (key, id, headers)]
+        keys, ids, columns = [None if value is None else [value] for value in (key, id, headers)]
         terms = parse_terms(check_options(terms, TERMS), id is not None)
-        return self.submit_and_wait(self.order(publish_result, topic, [payload], *columns, terms), timeout_s)
+        order = self.order(publish_result, topic, [payload], keys, ids, columns, terms)
+        return self.submit_and_wait(order, timeout_s)
 
     def publish_many(self, topic, payloads, *, headers=None, keys=None, ids=None, timeout_s=None, **terms):
         """Store all of *payloads* or none; return ``(first, next)``. Like :meth:`publish` in all else."""

@@ -32,7 +32,7 @@ class Wish(NamedTuple):
     """
 
     wait: str
-    count: int
+    count: int      # type: ignore[assignment]  # also the name of a method of tuples
     names: "tuple | None"
     timeout_s: float
 

@@ -115,7 +115,7 @@ class Wait:
     def __init__(self, receipts, order, reply):
         self.order = order
         self.wish = order.wish
-        self.offsets = ()
+        self.offsets = range(0)
         self._receipts = receipts
         self._reply = reply
         self._had = {}

@@ -271,7 +271,8 @@ class Schedule:
         elif isinstance(error, DuplicateId):
             self._put(due, _new_of(append.batches[0], error.offsets))
         else:
-            self._refuse(*due[0], error)
+            (key, size), = due
+            self._refuse(key, size, error)
         self._changed.set()
 
     def _left(self, keys):

@@ -154,7 +154,8 @@ class Waiting:
 
 
 def _place(name, value):
-    return Place(name[len(PLACES):], *_SIZE.unpack_from(value), str(value[_SIZE.size:], "utf-8"))
+    size, = _SIZE.unpack_from(value)
+    return Place(name[len(PLACES):], size, str(value[_SIZE.size:], "utf-8"))
 
 
 def _before(key):
