@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from zstreampub.cli import main
 from zstreampub.cli.nouns import leaves
 from zstreampub.settings import Retention, Settings
+from zstreampub.version import __version__
 
 
 @pytest.fixture
@@ -179,5 +180,5 @@ def test_no_two_commands_mean_different_things_by_one_variable():
 
 
 def test_the_version_and_the_exit_codes_are_told():
-    assert CliRunner().invoke(main, ["--version"]).output == "zstreampub 0.1.0\n"
+    assert CliRunner().invoke(main, ["--version"]).output == f"zstreampub {__version__}\n"
     assert "130  ctrl-C" in CliRunner().invoke(main, ["--help"]).output

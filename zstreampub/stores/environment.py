@@ -84,8 +84,9 @@ class Environment:
                 return types.SimpleNamespace(**{
                     name: self._env.open_db(name.encode(), txn=txn) for name in DATABASES})
         except lmdb.NotFoundError as error:
-            raise StoreVersion(f"{directory} holds an LMDB environment that is not a zstreampub store. "
-                               "Name another directory.", path=directory) from error
+            raise StoreVersion(f"{directory} holds an LMDB environment that is not a zstreampub store of format 2. "
+                               "Name another directory. If zstreampub 0.1 wrote it, read it with that version: "
+                               "'zstreampub subscribe --start earliest --until end'.", path=directory) from error
         except lmdb.Error as error:
             raise _cannot_open(directory, error) from error
 

@@ -1,4 +1,4 @@
-"""What LmdbStore writes, format 1: the keys and values of each database.
+"""What LmdbStore writes, format 2: the keys and values of each database.
 
 =========  ==========================  ==========================================================
 database   key                         value
@@ -43,7 +43,7 @@ from ..errors import StoreCorrupt
 from ..message import HAS_METADATA, Batch
 from .keys import newest_of_keys
 
-FORMAT = 1
+FORMAT = 2
 DATABASES = ("log", "segments", "names", "counters", "producers", "trims", "journal", "records",
              "ids", "meta")
 
