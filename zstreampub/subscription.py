@@ -13,19 +13,19 @@ from collections import deque
 from time import monotonic
 
 import gevent
-from gevent.event import Event
 
 from .clock import now_us
-from .errors import RequestTimeout, SlowConsumer, StoreError
+from .errors import SlowConsumer, StoreError
 from .expiry import EXPIRED, shown
 from .queue import BoundedQueue
 from .store import Gap
+from .taking import Taking
 
 _AHEAD_BYTES = 512 << 10   # read ahead of a reader: unlike live batches, what is read is nobody else's too
 _ENDLESS = 1 << 62
 
 
-class Subscription:
+class Subscription(Taking):
     """One reader. Made by ``Broker.subscribe``; used by iterating, or by ``take`` and ``on_ready``.
 
     ``cursor`` is the next offset that is to come into the queue; ``position`` the next that is
@@ -35,6 +35,7 @@ class Subscription:
 
     def __init__(self, broker, id, wanted, policy, max_messages, max_bytes, *,
                  cursor, until=None, live=False, trims=0, backlog=(), block_timeout_s=5.0, name=None):
+        super().__init__()
         self.id = id
         self.wanted = wanted
         self.policy = policy
@@ -44,8 +45,6 @@ class Subscription:
         self.until = _ENDLESS if until is None else until
         self.live = live
         self.name = name
-        self.error = None           # why it ended before its time
-        self.on_ready = _nothing
         self.skips_expired = True   # a consumer decides for itself
         self.dropped = self.conflated = self.delivered = 0
         self.block_timeout_s = block_timeout_s
@@ -57,7 +56,6 @@ class Subscription:
         self._joined = live         # has been live once: from then on it may hold publishers
         self._holds = deque()
         self._hold_timer = None
-        self._ready = None
         self._messages = deque()
         self._parts = deque()       # the rest of a batch of which some has expired
 
@@ -228,40 +226,6 @@ class Subscription:
             self._refill()
         return item
 
-    def get(self, timeout_s=None):
-        """Wait for the next batch or gap; None once the subscription has ended normally.
-
-        Raises the error that ended it, or RequestTimeout after *timeout_s*.
-        """
-        if self._ready is None:
-            self._ready = Event()
-            self.on_ready = self._ready.set
-        while True:
-            self._ready.clear()
-            item = self.take()
-            if item is not None:
-                return item
-            if self.ended:
-                if self.error is not None:
-                    raise self.error
-                self.close()
-                return None
-            if not self._ready.wait(timeout_s):
-                raise RequestTimeout(f"Nothing came within {timeout_s} s.", timeout_s=timeout_s)
-
-    def close(self):
-        """Stop; whoever waits in ``get`` or an iteration is told the end."""
-        self.end()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def __iter__(self):
-        return self
-
     def __next__(self):
         """Return the next :class:`Message` or :class:`Gap`."""
         if not self._messages:
@@ -272,11 +236,6 @@ class Subscription:
                 return item
             self._messages.extend(item.messages())
         return self._messages.popleft()
-
-    def batches(self):
-        """Iterate over whole batches (and gaps): the fast way."""
-        while (item := self.get()) is not None:
-            yield item
 
     # --- reading the log ---------------------------------------------------------------------
 
@@ -380,9 +339,3 @@ class Subscription:
         else:
             self.end(SlowConsumer(f"No room for {self.block_timeout_s} s while publishers waited. Read faster, ask "
                                   "for a larger queue or block_timeout_s, or choose the policy 'spill'."))
-
-
-def _nothing():
-    pass
-
-

@@ -22,7 +22,7 @@ GROUND = [      # what server and client share
 FLOORS = [
     *GROUND,
     {"settings", "store", "policy", "transport", "bridge", "checks", "described", "clock"},
-    {"publishing", "waiting", "expiry"},
+    {"publishing", "waiting", "expiry", "taking"},
     {"start", "stores/", "queue", "feed", "steering", "channels", "leavers", "gather"},
     {"subscription", "requests", "handouts", "consumer_methods"},
     {"fanout"},

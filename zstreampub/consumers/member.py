@@ -5,10 +5,8 @@ To a feed it looks like a subscription. Nothing here waits but ``get``.
 
 from collections import deque
 
-from gevent.event import Event
-
-from ..errors import RequestTimeout
 from ..store import Gap
+from ..taking import Taking
 from .handout import Handout
 from .lease import IN_FLIGHT, pairs, runs_of
 
@@ -26,7 +24,7 @@ class MemberQueue:
         return bool(self.items)
 
 
-class Member:
+class Member(Taking):
     """One subscription to the messages of *consumer*. Made by ``Broker.subscribe(consumer=...)``.
 
     ``held`` are ``[[offset, token], ...]`` that it brought along and still holds. ``in_flight`` counts what
@@ -38,6 +36,7 @@ class Member:
     dropped = conflated = 0
 
     def __init__(self, consumer, id, policy, max_in_flight, max_bytes, name=None, member=None):
+        super().__init__()
         self.consumer = consumer
         self.id = id
         self.policy = policy
@@ -49,11 +48,8 @@ class Member:
         self.in_flight = self.delivered = 0
         self.leases = {}            # those under which it has something, as an ordered set
         self.held = []
-        self.error = None
-        self.on_ready = _nothing
         self.is_bounded = False
         self._closed = False
-        self._ready = None
         self._messages = deque()
 
     # --- the consumer's side ---------------------------------------------------------------------
@@ -208,29 +204,6 @@ class Member:
         self.queue.messages += item.count
         self.queue.bytes += item.size
 
-    def get(self, timeout_s=None):
-        """Wait for the next Handout, Gap or Notice; None once it was closed.
-
-        Raises the error that ended it, or RequestTimeout after *timeout_s*.
-        """
-        if self._ready is None:
-            self._ready = Event()
-            self.on_ready = self._ready.set
-        while True:
-            self._ready.clear()
-            item = self.take()
-            if item is not None:
-                return item
-            if self.ended:
-                if self.error is not None:
-                    raise self.error
-                return None
-            if not self._ready.wait(timeout_s):
-                raise RequestTimeout(f"Nothing came within {timeout_s} s.", timeout_s=timeout_s)
-
-    def __iter__(self):
-        return self
-
     def __next__(self):
         """Return the next :class:`Delivery`. Gaps are logged and passed over: take ``get`` to see them."""
         while not self._messages:
@@ -242,11 +215,6 @@ class Member:
             elif type(item) is Handout:
                 self._messages.extend(item.messages())
         return self._messages.popleft()
-
-    def batches(self):
-        """Iterate over whole hand-outs, gaps and notices: the fast way."""
-        while (item := self.get()) is not None:
-            yield item
 
     def describe(self):
         """Return what an operator wants to know, as a plain map, with the keys that a subscription has."""
@@ -261,17 +229,3 @@ class Member:
         """Return how it stands among the members of its consumer."""
         return {"id": self.id, "member": self.member, "name": self.name, "in_flight": self.in_flight,
                 "active": self.consumer.is_active(self)}
-
-    def close(self):
-        """Leave; whoever waits in ``get`` or an iteration is told the end."""
-        self.end()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-
-def _nothing():
-    pass

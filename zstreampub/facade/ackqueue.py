@@ -12,7 +12,42 @@ from .places import Place
 _THEIRS = ("multithreading", "auto_commit", "timeout", "db_file_name")      # of persist-queue; no need here
 
 
-class AckQueue(WorkQueue):
+class _Placed:
+    """Of what lives in a Place: it leaves when it is closed, or forgotten."""
+
+    _place = None
+
+    def _enter(self, path, begin):
+        """Call ``begin(place)`` with the place at *path*, and stay there if that went well."""
+        place = Place.enter(path)
+        try:
+            begin(place)
+        except BaseException:
+            place.leave(id(self))
+            raise
+        self._place = place
+
+    def close(self):
+        """Let go of it; it cannot be used any more, and who waits in another thread gets StoreClosed."""
+        place, self._place = self._place, None
+        if place is not None:
+            try:
+                if place.is_here:
+                    super().close()     # type: ignore[misc]  # of what it is mixed into
+            finally:
+                place.leave(id(self))
+
+    def __del__(self):
+        place, self._place = self._place, None
+        if place is not None:
+            place.leave_later(id(self), self._farewell(place))
+
+    def _farewell(self, place):
+        """Return what is to be called once nobody can use it any more."""
+        raise NotImplementedError
+
+
+class AckQueue(_Placed, WorkQueue):
     """A :class:`WorkQueue` in the directory *path* (``":memory:"``: nowhere), or at a server, ``"tcp://host:4242"``.
 
     Any thread and greenlet may use it. In a directory, what was taken and not settled when the
@@ -20,36 +55,20 @@ class AckQueue(WorkQueue):
     of a consumer, ``ack_wait_s`` for one. The directory is free again after ``close``.
     """
 
-    _place = None
-
     def __init__(self, path, auto_resume=True, *, name="default", topic=None, unique=False, maxsize=0, **settings):
         settings = {name: value for name, value in settings.items() if name not in _THEIRS}
-        place = Place.enter(path)
-        try:
-            super().__init__(place.port, name, topic=topic, unique=unique, maxsize=maxsize, **settings)
+
+        def begin(place):
+            WorkQueue.__init__(self, place.port, name, topic=topic, unique=unique, maxsize=maxsize, **settings)
             if place.is_first(self.consumer, id(self)) and auto_resume and place.port.is_alone:
                 self.resume_unack_tasks()
             if auto_resume and not self.settings["max_deliveries"]:
                 place.port.take_ahead(self.consumer)    # where deliveries count, none may pass unseen
-        except BaseException:
-            place.leave(id(self))
-            raise
-        self._place = place
 
-    def close(self):
-        """Let go of the queue, see :meth:`WorkQueue.close`; who waits in another thread gets StoreClosed."""
-        place, self._place = self._place, None
-        if place is not None:
-            try:
-                if place.is_here:
-                    super().close()
-            finally:
-                place.leave(id(self))
+        self._enter(path, begin)
 
-    def __del__(self):
-        place, self._place = self._place, None
-        if place is not None:
-            place.leave_later(id(self), self._let_go())
+    def _farewell(self, place):
+        return self._let_go()
 
 
 class UniqueAckQueue(AckQueue):
@@ -59,34 +78,15 @@ class UniqueAckQueue(AckQueue):
         super().__init__(path, auto_resume, **{"unique": True, **options})
 
 
-class Table(_Table):
+class Table(_Placed, _Table):
     """A mapping over the topic ``table.<name>`` (or *topic*), in the directory *path* or at a server.
 
     Any thread and greenlet may use it. See :class:`zstreampub.views.table.Table`.
     """
 
-    _place = None
-
     def __init__(self, path, name="default", *, topic=None, **options):
-        place = Place.enter(path)
-        try:
-            super().__init__(place.port, f"table.{name}" if topic is None else topic, **options)
-        except BaseException:
-            place.leave(id(self))
-            raise
-        self._place = place
+        topic = f"table.{name}" if topic is None else topic
+        self._enter(path, lambda place: _Table.__init__(self, place.port, topic, **options))
 
-    def close(self):
-        """Let go of the table; it cannot be used any more."""
-        place, self._place = self._place, None
-        if place is not None:
-            try:
-                if place.is_here:
-                    super().close()
-            finally:
-                place.leave(id(self))
-
-    def __del__(self):
-        place, self._place = self._place, None
-        if place is not None:
-            place.leave_later(id(self), partial(place.port.run, self._view.close))
+    def _farewell(self, place):
+        return partial(place.port.run, self._view.close)
