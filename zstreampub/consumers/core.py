@@ -203,17 +203,24 @@ class Core:
         }
         return journal.pack_head({**fields, **changes})
 
-    def append_and_wait(self, consumer, append):
-        """Append for *consumer*, wait, and raise what went wrong."""
+    def append_and_wait(self, consumer, append, done):
+        """Append for *consumer*, wait, and raise what went wrong; ``done()`` is called at the moment it is on disk."""
         if consumer.has_changes:        # what is noted already comes before it, or replaying would undo it
             self.touch(consumer)
             self._writing.write()
         answer = AsyncResult()
-        append.reply = answer.set
+
+        def reply(append):
+            consumer.flushed()
+            try:
+                if append.error is None:
+                    done()
+            finally:
+                answer.set()
+        append.reply = reply
         self.broker.append_own(append)
         consumer.flushes += 1
         answer.wait()
-        consumer.flushed()
         if append.error is not None:
             raise append.error
 

@@ -14,7 +14,7 @@ from ..topics import PatternSet
 from . import journal
 from .lease import DYING, pairs, runs_of
 from .options import DEAD_TOPIC
-from .reading import exactly, read_offsets
+from .reading import read_offsets
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ HEADERS = frozenset((REASON, ERROR, DELIVERIES, TOPIC, OFFSET, TIME))
 _AT_ONCE = 500          # messages of one append
 _AT_ONCE_BYTES = 1 << 20
 _AGAIN_S = 1.0
+_COMPLAIN_S = 60.0      # one log line in this time
 
 
 class DeadLetters:
@@ -95,6 +96,7 @@ class Undertaker:
         self._consumer = consumer
         self._burials = []
         self._task = None
+        self._silent_until = 0.0
 
     def bury(self, burial):
         """Take *burial* on; never waits."""
@@ -123,8 +125,11 @@ class Undertaker:
             burial.undo(consumer.home.clock.now())
             self._tell(burial, type(error)(str(error), **error.facts))
         if self._burials and not isinstance(error, StoreClosed):
-            logger.warning("consumer %s: dead letters cannot be stored now: %s", consumer.name, error)
-            consumer.bury_at = consumer.home.clock.now() + _AGAIN_S
+            now = consumer.home.clock.now()
+            if now >= self._silent_until:
+                self._silent_until = now + _COMPLAIN_S
+                logger.warning("consumer %s: dead letters cannot be stored now: %s", consumer.name, error)
+            consumer.bury_at = now + _AGAIN_S
             consumer.home.watch_time(consumer, consumer.bury_at)
 
     def go_on(self):
@@ -151,21 +156,22 @@ class Undertaker:
         if not offsets:
             return
         batches, next = read_offsets(home.store, consumer.wanted, offsets, _AT_ONCE_BYTES)
-        offsets = [offset for offset in offsets if offset < next]
-        if consumer.state is not state:
+        pending = state.pending
+        offsets = [offset for offset in offsets if offset < next and pending.get(offset) is chosen[offset].lease]
+        if consumer.state is not state or not offsets:
             return      # all of it was dropped
-        runs = runs_of(offsets)
-        found = exactly(batches, set(offsets))
-        letters = [self._letter(chosen[offset], *found[offset]) for offset in offsets if offset in found]
+        letters = self._letters(chosen, batches, set(offsets))
         rejected = runs_of(offset for offset in offsets if chosen[offset].told is not None)
         given_up = runs_of(offset for offset in offsets if chosen[offset].told is None)
         packed = journal.pack_change(home.token, [[state.id, 0, 0, state.acked, state.redelivered,
                                                    journal.settled(rejected), journal.gone(given_up)]])
-        home.append_and_wait(consumer, Append([self._batch(letters)] if letters else [], changes=[packed]))
-        for first, next in pairs(runs_of(offset for offset in offsets if offset not in found
-                                         and state.pending.get(offset) is chosen[offset].lease)):
+        home.append_and_wait(consumer, Append([self._batch(letters)] if letters else [], changes=[packed]),
+                             lambda: self._buried(state, chosen, offsets))
+        missing = set(offsets).difference(letters)
+        for first, next in pairs(runs_of(sorted(missing))):
             consumer.tell_gap(Gap(first, next, next - first, "retention"))      # nobody has told of it yet
-        self._buried(state, chosen, offsets, runs, letters)
+        if consumer.state is state and letters:
+            home.died(consumer, len(letters))
 
     def _choose(self, state):
         """Return ``{offset: burial}`` of some that are still to be buried."""
@@ -182,37 +188,41 @@ class Undertaker:
                 self._done(burial)
         return chosen
 
-    def _buried(self, state, chosen, offsets, runs, letters):
-        consumer, home = self._consumer, self._consumer.home
+    def _buried(self, state, chosen, offsets):
+        consumer = self._consumer
         for offset in offsets:
             burial, run = chosen[offset], [offset, offset + 1]
             state.remove(burial.lease, run)
             if burial.told is not None:
                 state.remember(run, burial.lease.token)     # who rejects it twice hears that it is done
-        consumer.settled(runs)
+        if consumer.state is state:
+            consumer.settled(runs_of(offsets))
         consumer.dirty = True
         for burial in tuple(self._burials):
             if not burial.lease.left:
                 self._done(burial)
-        home.touch(consumer)
-        if consumer.state is state and letters:
-            home.died(consumer, len(letters))
+        consumer.home.touch(consumer)
 
     def _batch(self, letters):
-        raws, keys, headers = zip(*letters)
+        raws, keys, headers = zip(*letters.values())
         metadata = {"headers": list(headers)}
         if any(key is not None for key in keys):
             metadata["key"] = list(keys)
         return Batch.assemble(self._consumer.dead.topic, list(raws), metadata)
 
-    def _letter(self, burial, batch, at):
-        columns = batch.metadata
-        key = columns["key"][at] if "key" in columns else None
-        headers = dict((columns["headers"][at] if "headers" in columns else None) or {})
-        raw = self._consumer.instead.get(batch.first + at) or batch.raw_payloads[at]
-        headers.update({REASON: burial.why, ERROR: burial.error, DELIVERIES: burial.lease.delivery,
-                        TOPIC: batch.topic, OFFSET: batch.first + at, TIME: batch.time})
-        return raw, key, headers
+    def _letters(self, chosen, batches, offsets):
+        """Return ``{offset: (payload, key, headers)}`` of those of *offsets* that are in *batches*."""
+        letters, instead = {}, self._consumer.instead
+        for batch in batches:
+            raws, columns = batch.raw_payloads, batch.metadata
+            keys, headers = (columns.get(name) or [None] * batch.count for name in ("key", "headers"))
+            for offset, raw, key, said in zip(range(batch.first, batch.next), raws, keys, headers):
+                if offset in offsets:
+                    burial = chosen[offset]
+                    letters[offset] = instead.get(offset, raw), key, {
+                        **(said or {}), REASON: burial.why, ERROR: burial.error, DELIVERIES: burial.lease.delivery,
+                        TOPIC: batch.topic, OFFSET: offset, TIME: batch.time}
+        return letters
 
 
 def revived(batch, topic):

@@ -126,18 +126,21 @@ class Dealing(Standing):
         handed.items.append(Handout(piece, lease, self.options.ack_wait_s, self))
 
     def hand_out_one(self, taker, batch):
-        """Hand out the one message of *batch* to *taker*, if it waits or was not handed out yet."""
+        """Hand out the one message of *batch* to *taker*, if it waits or was not handed out yet.
+
+        Of a key_ordered consumer, one with a key only where it is that key's turn for certain.
+        """
         state, offset = self.state, batch.first
-        if self.paused is not None or self.frozen:
+        if self.paused is not None or self.frozen or not self.is_active(taker):
             return
         lease = state.pending.get(offset)
         if lease is None:
             if offset < state.cursor or offset in state.ahead:
                 return
             key = (batch.metadata.get("key") or (None,))[0]
-            if self.keys is not None:
-                if self.keys.is_busy(key):
-                    return
+            if self.keys is not None and key is not None:
+                if self.keys.is_busy(key) or offset > state.cursor:
+                    return      # what is between may have an earlier message of its key
                 self.keys.out(offset, key)
         elif lease.kind != WAITING or (self.keys is not None and not self.keys.is_first(offset)):
             return
@@ -194,6 +197,8 @@ class Dealing(Standing):
 
     def _end_all(self, error):
         self.stop_reading()
+        for taker in tuple(self.takers):
+            taker.cancel(error)
         for member in tuple(self.members):
             member.end(type(error)(str(error), **error.facts))
 

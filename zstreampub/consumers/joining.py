@@ -130,6 +130,7 @@ class Fetch:
         self._items = []
         self._done = Event()        # it has been given something, or will not be
         self._impatient = False
+        self._error = None
 
     @property
     def room(self):
@@ -149,9 +150,10 @@ class Fetch:
         """Take nothing more."""
         self._closed = True
 
-    def cancel(self):
-        """Learn that the consumer is gone, or the server will be."""
+    def cancel(self, error=None):
+        """Learn that nothing more will come: the consumer is gone, or the server will be, or *error*."""
         if not self._promised:
+            self._error = error
             self._done.set()
 
     def give(self, items):
@@ -185,4 +187,6 @@ class Fetch:
             self._done.set()
 
     def result(self):
+        if self._error is not None:
+            raise type(self._error)(str(self._error), **self._error.facts)
         return [delivery for item in self._items for delivery in item.messages()]

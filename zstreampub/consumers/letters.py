@@ -74,11 +74,13 @@ class Letters(Core):
         state = consumer.state
         change = journal.pack_change(self.token, [[state.id, 0, 0, state.acked, state.redelivered,
                                                    [journal.DEAD_SETTLED, *runs]]])
-        self.append_and_wait(consumer, Append(batches, changes=[change]))
-        consumer.dead.settle(runs)
-        consumer.dirty = True
-        if consumer.dead.count is not None:
-            consumer.dead.count = max(0, consumer.dead.count - len(letters))
+
+        def done():
+            consumer.dead.settle(runs)
+            consumer.dirty = True
+            if consumer.dead.count is not None:
+                consumer.dead.count = max(0, consumer.dead.count - len(letters))
+        self.append_and_wait(consumer, Append(batches, changes=[change]), done)
 
 def _check_offsets(offsets):
     if offsets is None:

@@ -23,12 +23,6 @@ def read_offsets(store, wanted, offsets, most_bytes):
     return batches, next
 
 
-def exactly(batches, offsets):
-    """Return those messages of *batches* that are at *offsets* (a set), as a dict of offset -> (batch, place)."""
-    return {offset: (batch, offset - batch.first) for batch in batches
-            for offset in range(batch.first, batch.next) if offset in offsets}
-
-
 def _read_span(store, wanted, first, next, most_bytes):
     batches, size, mark = [], 0, store.trim_mark()
     while first < next and (size < most_bytes or not batches):

@@ -226,7 +226,7 @@ class Steering(Describing):
         else:
             dead.count += many
         most = consumer.options.max_dead
-        if dead.count >= most and consumer.paused is None:
+        if dead.count >= most and consumer.paused is None and dead.measure(self.store) >= most:
             why = f"dead letters: {dead.count} are not settled and max_dead is {most}"
             logger.warning("consumer %s is paused: %s", consumer.name, why)
             self.set_paused(consumer, why)
