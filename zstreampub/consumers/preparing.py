@@ -1,7 +1,7 @@
 """Preparing: finding out what must be known of what was pending when the store was opened. Waits for the store."""
 
 from .core import Core
-from .lease import IN_FLIGHT, PARKED, WAITING, Lease, runs_of
+from .lease import PARKED, WAITING, Lease, runs_of
 from .reading import read_offsets
 
 _AT_ONCE = 1_000
@@ -20,9 +20,7 @@ class Preparing(Core):
                 return
             state = consumer.state
             if state.pending and consumer.keys is not None:
-                out = {offset for offset, lease in state.pending.items() if lease.kind == IN_FLIGHT}
-                self._look_at(consumer, sorted(out))        # somebody has them, so they come first
-                self._look_at(consumer, sorted(state.pending.keys() - out))
+                self._look_at(consumer, sorted(state.pending))
             elif state.pending:
                 self._drop_trimmed(consumer)
             consumer.prepared = True

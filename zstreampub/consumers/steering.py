@@ -5,7 +5,7 @@ import logging
 import gevent
 from gevent.event import Event
 
-from ..errors import ConsumerDeleted, InvalidOption, LimitExceeded, ServerDraining
+from ..errors import ConsumerDeleted, InvalidOption, LimitExceeded, ServerDraining, StoreClosed, StoreError
 from . import journal
 from .describe import Describing
 from .handout import Notice
@@ -15,6 +15,7 @@ from .state import ConsumerState
 logger = logging.getLogger(__name__)
 
 _RECORDS = 1_000
+_AGAIN_S = 60.0     # what could not be deleted is tried again after this long
 
 
 class Steering(Describing):
@@ -206,7 +207,12 @@ class Steering(Describing):
     def _expire(self, consumer):
         inactive_at = consumer.inactive_at
         if self.by_name.get(consumer.name) is consumer and inactive_at is not None and inactive_at <= self.clock.now():
-            self.delete(consumer.name)
+            try:
+                self.delete(consumer.name)
+            except StoreError as error:
+                if not isinstance(error, StoreClosed):
+                    logger.warning("consumer %s has expired and cannot be deleted: %s", consumer.name, error)
+                self.watch_time(consumer, self.clock.now() + _AGAIN_S)
         else:
             self.watch_time(consumer, self.clock.now())
 
@@ -227,6 +233,8 @@ class Steering(Describing):
             dead.count += many
         most = consumer.options.max_dead
         if dead.count >= most and consumer.paused is None and dead.measure(self.store) >= most:
-            why = f"dead letters: {dead.count} are not settled and max_dead is {most}"
-            logger.warning("consumer %s is paused: %s", consumer.name, why)
-            self.set_paused(consumer, why)
+            with self.locked(consumer.name):        # not while it is moved or deleted
+                if consumer.paused is None and not consumer.deleted:
+                    why = f"dead letters: {dead.count} are not settled and max_dead is {most}"
+                    logger.warning("consumer %s is paused: %s", consumer.name, why)
+                    self.set_paused(consumer, why)

@@ -81,6 +81,22 @@ def test_a_gap_that_a_member_has_not_taken_does_not_bring_back_a_deleted_consume
     assert stage.consumers.by_name == {}
 
 
+def test_too_many_dead_letters_do_not_bring_back_a_deleted_consumer(stage):
+    stage.done(stage.broker.publish, "a", 1)
+    delivery, = stage.join(max_dead=1).take().messages()
+    deleting = stage.call(stage.consumers.delete, "c")
+    while stage.store.reads:
+        stage.store.let_read()
+    stage.call(delivery.reject)
+    while not deleting.ready():
+        stage.store.settle()
+    stage.store.settle()
+
+    stage.crash()
+
+    assert stage.consumers.by_name == {}
+
+
 @pytest.mark.parametrize("change", ["delete", "seek"])
 def test_what_is_written_while_a_consumer_is_moved_or_deleted_does_not_undo_that(stage, change):
     stage.done(stage.broker.publish_many, "a", [1, 2])
@@ -189,22 +205,6 @@ def test_a_change_that_cannot_be_written_is_none(stage):
     assert stage.consumer.options.ack_wait_s == 30
 
 
-def test_of_a_key_that_is_out_ahead_of_its_order_nothing_else_goes_out_after_a_restart(disk):
-    disk.broker.publish_many("a", [1, 2], keys=["k", "k"])
-    disk.consumers.create("c", "a", start="earliest", mode="key_ordered")
-    ahead, = disk.consumers.fetch("c", offset=1)
-    member = disk.join()
-    assert given(member) == []
-
-    disk.reopen()
-
-    member = disk.join()
-    assert given(member) == []
-    ahead._consumer = disk.consumers.by_name["c"]
-    ahead.ack()
-    assert given(member) == [(0, 1)]
-
-
 def test_what_was_rejected_is_not_held_any_more(disk):
     disk.broker.publish_many("a", [1, 2])
     for delivery in taken(disk.join()):
@@ -225,3 +225,21 @@ def test_what_has_expired_is_not_held_any_more(desk):
     desk.consumers._guard_now()
 
     assert desk.consumers._guards["c"].first == 1
+
+
+def test_what_has_expired_and_cannot_be_deleted_is_deleted_later(stage, clock, caplog, capfd):
+    stage.done(stage.consumers.create, "c", "a", inactive_s=10)
+    clock.seconds += 11
+    stage.consumers.tick()
+    let_run()
+    stage.store.fail()
+    stage.store.tell()
+    assert "cannot be deleted" in caplog.text
+
+    clock.seconds += 61
+    stage.consumers.tick()
+    let_run()
+    stage.store.settle()
+
+    assert stage.consumers.by_name == {}
+    assert "Traceback" not in capfd.readouterr().err
