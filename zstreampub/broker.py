@@ -8,22 +8,16 @@ whatever happens to it, commit and fan-out stay together.
 import logging
 from uuid import uuid4
 
-from gevent.event import AsyncResult, Event
-
 from .bridge import ThreadBridge
-from .checks import check_options, within
+from .checks import within
 from .clock import now_us
 from .consumers import Consumers
 from .errors import (
-    BatchTooLarge,
     EpochMismatch,
     InternalError,
     InvalidOption,
-    InvalidPayload,
     InvalidTopic,
     LimitExceeded,
-    Overloaded,
-    RequestTimeout,
     ServerDraining,
     StoreClosed,
     StoreError,
@@ -31,26 +25,14 @@ from .errors import (
     ZStreamPubError,
 )
 from .fanout import FanOut
-from .message import Batch
-from .payload import check_message_size
+from .intake import Intake
 from .policy import BUILT_IN, find_policy
-from .publishing import (
-    PLAIN,
-    TERMS,
-    Order,
-    check_may_publish,
-    parse_terms,
-    publish_many_result,
-    publish_result,
-)
 from .receipts import Receipts
 from .schedule import Schedule
 from .settings import Settings
 from .start import Starts
-from .store import Append
 from .subscription import Subscription
 from .topics import PatternSet, check_topic
-from .views.carrier import thread_id
 from .views.ports import Port
 from .views.table import Table
 from .views.workqueue import WorkQueue
@@ -58,31 +40,23 @@ from .views.workqueue import WorkQueue
 logger = logging.getLogger(__name__)
 
 
-class Broker:
+class Broker(Intake):
     """Publishes into *store* and fans out what it made durable.
 
     ``policies`` are Policy classes that subscribers may ask for besides the built-in ones.
     """
 
     def __init__(self, store, settings=None, policies=()):
-        self.store = store
-        self.settings = settings or Settings()
+        super().__init__(store, settings or Settings())
         self.epoch = store.epoch
         self._fan_out = FanOut(store.bounds()[1], self._answer, self._turned, self._fail_by_bug)
         self.schedule = Schedule(store, self.append, self.settings.max_scheduled, self._fail_by_bug)
         self.policies = {**BUILT_IN, **{policy.name: policy for policy in policies}}
         self.subscriptions = {}
         self._readers = {}                  # of the consumers, by name
-        self.pending_bytes = 0
-        self.failed = None                  # why the store died, if it did
         self.on_failed = _ignore
         self.server_stats = dict            # a server puts its counters here
-        self.refused = 0
-        self._thread = thread_id()
-        self._draining = False
         self.starts = Starts(store, lambda: self.next)
-        self._idle = Event()
-        self._idle.set()
         self.receipts = Receipts(self)
         self.consumers = Consumers(self)
         store.follow(self._deliver, self._fail, self.consumers.removed)
@@ -100,124 +74,6 @@ class Broker:
     def next(self):
         """The next offset: everything below was delivered."""
         return self._fan_out.next
-
-    # --- publishing ------------------------------------------------------------------------
-
-    def publish(self, topic, payload, *, headers=None, key=None, id=None, timeout_s=None, **terms):
-        """Store one message and return its offset; it is on disk then.
-
-        *terms* are those of :data:`~zstreampub.publishing.TERMS`: ``unique``, ``expected_next``, ``ttl_s``, ``delay_s``
-        or ``at`` (then it returns an id for ``schedule.cancel``), ``wait``, ``wait_count``, ``wait_for``,
-        ``wait_timeout_s`` (then it returns a map, see receipts.py). docs/protocol.rst says what each does.
-
-        Raises InvalidTopic, InvalidPayload, InvalidOption, MessageTooLarge, LimitExceeded, NextMismatch, DuplicateId,
-        StoreFull, RequestTimeout (after *timeout_s*; the message may be stored all the same).
-        """
-        keys, ids, columns = [None if value is None else [value] for value in (key, id, headers)]
-        terms = parse_terms(check_options(terms, TERMS), id is not None)
-        order = self.order(publish_result, topic, [payload], keys, ids, columns, terms)
-        return self.submit_and_wait(order, timeout_s)
-
-    def publish_many(self, topic, payloads, *, headers=None, keys=None, ids=None, timeout_s=None, **terms):
-        """Store all of *payloads* or none; return ``(first, next)``. Like :meth:`publish` in all else."""
-        terms = parse_terms(check_options(terms, TERMS), ids is not None)
-        order = self.order(publish_many_result, topic, payloads, keys, ids, headers, terms)
-        return self.submit_and_wait(order, timeout_s)
-
-    def order(self, form, topic, payloads, keys=None, ids=None, headers=None, terms=PLAIN):
-        """Return the Order for *payloads* on *terms*; *form* makes of the finished append what it answers."""
-        batch = self.pack(topic, payloads, keys, ids, headers, terms.expires_us)
-        check_may_publish(topic)
-        if terms.unique:
-            batch = batch.with_content_ids()
-        expected = None if terms.expected_next is None else {topic: terms.expected_next}
-        return Order(Append([batch], expected_next=expected), form, terms)
-
-    def submit(self, order, reply):
-        """Queue *order*; ``reply(append)`` is called on the hub when it can be answered. Never waits."""
-        if order.due_us is not None:
-            self.schedule.take(order, reply)
-        elif order.wish is not None:
-            self._submit_waiting(order, reply)
-        else:
-            order.append.reply = reply
-            self.append(order.append)
-
-    def _submit_waiting(self, order, reply):
-        self.receipts.expect(order, reply)
-        try:
-            self.append(order.append)
-        except BaseException:
-            self.receipts.forget(order.append)
-            raise
-
-    def submit_and_wait(self, order, timeout_s=None):
-        """Do :meth:`submit`, wait, and return what *order* answers, or raise its error."""
-        answer = AsyncResult()
-        self.submit(order, answer.set)
-        return order.result(_waited_for(answer, timeout_s))
-
-    def pack(self, topic, payloads, keys=None, ids=None, headers=None, expires_us=None):
-        """Return *payloads* as a batch that keeps this broker's limits. *headers*: a map for all, or a list."""
-        limits = self.settings
-        if not isinstance(payloads, (list, tuple)):
-            raise InvalidPayload(f"publish_many takes a list of payloads, not {type(payloads).__name__}.")
-        if not 0 < len(payloads) <= limits.max_batch_messages:
-            raise BatchTooLarge(f"publish_many takes a list of 1 to {limits.max_batch_messages} payloads.",
-                                limit=limits.max_batch_messages)
-        if isinstance(headers, dict):
-            headers = [headers] * len(payloads)
-        expires = None if expires_us is None else [expires_us] * len(payloads)
-        batch = Batch.of(topic, payloads, keys, ids, headers, expires)
-        if batch.size > limits.max_message_bytes:       # else no single payload can be over it
-            check_message_size(max(map(len, batch.raw_payloads)), limits.max_message_bytes)
-        return batch
-
-    def append_and_wait(self, append, timeout_s=None):
-        """Store *append* and return the first offset of each of its batches, or raise its error."""
-        answer = AsyncResult()
-        append.reply = answer.set
-        self.append(append)
-        return _waited_for(answer, timeout_s).firsts
-
-    def append(self, append):
-        """Queue *append*; its ``reply(append)`` is called on the hub when it is done. Never waits."""
-        self.check_thread()
-        if self.failed is not None:
-            raise type(self.failed)(str(self.failed), **self.failed.facts)
-        if self._draining:
-            raise ServerDraining("The server is shutting down and takes no more messages. Try again on the next one.")
-        self._check_limits(append)
-        self._append(append)
-
-    def append_own(self, append):
-        """Queue *append*, which the server itself has made: also while it drains, and whatever is pending."""
-        if self.failed is not None and not isinstance(self.failed, StoreClosed):
-            raise type(self.failed)(str(self.failed), **self.failed.facts)
-        self._append(append)
-
-    def _append(self, append):
-        self.store.append(append)       # first, as it may refuse
-        self.pending_bytes += append.size
-        if append.size:
-            self._idle.clear()
-
-    def check_thread(self):
-        """Raise RuntimeError in any thread but the one that opened it."""
-        if thread_id() != self._thread:
-            raise RuntimeError("This broker belongs to the thread that opened it. "
-                               "Take broker.for_threads() there, and use that here.")
-
-    def _check_limits(self, append):
-        limits = self.settings
-        for batch in append.batches:
-            if batch.size > limits.max_batch_bytes:
-                raise BatchTooLarge(f"A batch has at most {limits.max_batch_bytes} bytes, this one has {batch.size}.",
-                                    size=batch.size, limit=limits.max_batch_bytes)
-        if self.pending_bytes + append.size > max(limits.max_pending_bytes, append.size):
-            self.refused += 1
-            raise Overloaded(f"{self.pending_bytes} bytes wait for the disk already (max_pending_bytes is "
-                             f"{limits.max_pending_bytes}). Try again a little later.", limit=limits.max_pending_bytes)
 
     # --- delivering --------------------------------------------------------------------------
 
@@ -424,18 +280,6 @@ class Broker:
 
     def __exit__(self, *_):
         self.close()
-
-
-def _waited_for(answer, timeout_s):
-    """Return the append that comes as *answer*, or raise its error."""
-    answer.wait(timeout_s)      # get() would raise a Timeout that looks like one of the caller's own
-    if not answer.ready():
-        raise RequestTimeout(f"No answer from the store within {timeout_s} s. The message may or may not be "
-                             "stored; publish it again with the same producer and sequence.")
-    append = answer.value
-    if append.error is not None:
-        raise append.error
-    return append
 
 
 def _refuse(**options):

@@ -3,11 +3,12 @@
 import pytest
 
 from zstreampub import broker as brokers
+from zstreampub import publishing
 from zstreampub import subscription as subscriptions
 from zstreampub.broker import Broker
 from zstreampub.expiry import shown
 from zstreampub.message import Batch
-from zstreampub.store import Gap
+from zstreampub.store import Append, Gap
 
 
 class Calendar:
@@ -26,8 +27,8 @@ class Calendar:
 @pytest.fixture
 def calendar(monkeypatch):
     one = Calendar()
-    for module in (brokers, subscriptions, brokers.Order.__module__):
-        monkeypatch.setattr(f"{getattr(module, '__name__', module)}.now_us", one)
+    for module in (brokers, subscriptions, publishing):
+        monkeypatch.setattr(module, "now_us", one)
     return one
 
 
@@ -103,7 +104,7 @@ def test_a_reader_stands_before_what_it_has_in_hand(broker, calendar):
 
 def test_a_batch_of_which_some_has_expired_comes_in_parts(broker, calendar):
     subscription = broker.subscribe("a")
-    append = brokers.Append([Batch.of("a", [1, 2, 3], expires=[calendar.us - 1, None, calendar.us - 1])])
+    append = Append([Batch.of("a", [1, 2, 3], expires=[calendar.us - 1, None, calendar.us - 1])])
     broker.append_and_wait(append)
 
     assert subscription.get(5) == Gap(0, 1, 1, "expired")

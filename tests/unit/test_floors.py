@@ -26,7 +26,7 @@ FLOORS = [
     {"start", "stores/", "queue", "feed", "steering", "channels", "leavers", "gather"},
     {"subscription", "requests", "handouts", "consumer_methods"},
     {"fanout"},
-    {"consumers/", "schedule", "receipts"},
+    {"consumers/", "schedule", "receipts", "intake"},
     {"broker"},
     {"service", "methods", "lane"},
     {"server"},
