@@ -7,7 +7,7 @@ import logging
 
 import gevent
 
-from ..errors import ConsumerDeleted, StoreClosed
+from ..errors import ConsumerDeleted, InvalidOption, StoreClosed
 from ..message import Batch
 from ..store import Append, Gap
 from ..topics import PatternSet
@@ -226,13 +226,20 @@ class Undertaker:
 
 
 def revived(batch, topic):
-    """Return the dead letter *batch* (one message) as a message of *topic*, or of where it came from."""
+    """Return the dead letter *batch* (one message) as a message of *topic*, or of where it came from.
+
+    Raises InvalidOption if it cannot go there: a dead letter that a consumer of dead letters gave up.
+    """
     columns = batch.metadata
-    headers = columns["headers"][0]
+    headers = (columns.get("headers") or [None])[0] or {}
+    topic = topic or headers.get(TOPIC, DEAD_TOPIC)
+    if topic.startswith(DEAD_TOPIC):
+        raise InvalidOption(f"The dead letter at {batch.first} was one before, and nobody publishes to {topic}. Say by "
+                            "topic where it is to go.", option="topic")
     metadata = {"headers": [{name: value for name, value in headers.items() if name not in HEADERS} or None]}
     if columns.get("key"):
         metadata["key"] = columns["key"]
     if metadata["headers"] == [None]:
         del metadata["headers"]
-    return Batch.assemble(topic or headers[TOPIC], batch.raw_payloads, metadata)
+    return Batch.assemble(topic, batch.raw_payloads, metadata)
 

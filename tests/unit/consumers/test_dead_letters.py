@@ -4,7 +4,7 @@ import pytest
 
 from tests.hand_store import let_run
 from tests.unit.consumers.desk import Desk, given, settle, taken, told
-from zstreampub.errors import AccessError, InvalidTopic, StaleDelivery, StoreFull
+from zstreampub.errors import AccessError, InvalidOption, InvalidTopic, StaleDelivery, StoreFull
 
 
 def test_what_is_rejected_becomes_a_dead_letter_that_says_where_it_came_from(desk):
@@ -217,3 +217,18 @@ def test_what_replaced_a_payload_is_what_dies(desk):
     assert delivery.payload == "new"
     delivery.reject()
     assert desk.consumers.dead("c")[0]["payload"] == "new"
+
+
+def test_a_dead_letter_of_a_consumer_of_dead_letters_is_redriven_only_to_a_topic_that_is_named(desk):
+    desk.broker.publish("a", 1)
+    delivery, = taken(desk.join())
+    delivery.reject()
+    letter, = taken(desk.join("mortician", "$dead.c"))
+    letter.reject()
+    settle()
+
+    with pytest.raises(InvalidOption, match="nobody publishes to"):
+        desk.consumers.redrive("mortician")
+    assert desk.consumers.redrive("mortician", topic="b") == 1
+    assert desk.broker.last("b")["payload"] == 1
+    assert desk.consumers.redrive("c") == 1
