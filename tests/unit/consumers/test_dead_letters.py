@@ -230,5 +230,5 @@ def test_a_dead_letter_of_a_consumer_of_dead_letters_is_redriven_only_to_a_topic
     with pytest.raises(InvalidOption, match="nobody publishes to"):
         desk.consumers.redrive("mortician")
     assert desk.consumers.redrive("mortician", topic="b") == 1
-    assert desk.broker.last("b")["payload"] == 1
+    assert desk.broker.last("b").payload == 1
     assert desk.consumers.redrive("c") == 1
