@@ -176,7 +176,7 @@ class Fetch:
 
     def wait(self, timeout_s):
         """Wait until it was given something, or for *timeout_s*; but longer for what is there or promised."""
-        if not self._done.wait(timeout_s):
+        if not (self._done.wait(timeout_s) if timeout_s else self._done.is_set()):
             self._impatient = True
             self.consumer.home.touch(self.consumer)
             self._done.wait()
