@@ -107,13 +107,16 @@ class LeanSubscription:
             self._used += 1
             self._take_control(item)
         else:
-            for packed in item[1:]:
-                self._used_bytes += len(packed)
-                self._on_batch(Batch.parse(packed))
+            for part in item[1:]:
+                self._take_part(part)
             self._used += 1
         if self._used_bytes >= _GRANT_BYTES or self._used >= _WINDOW // 4:
             self._client.say(self._id, wire.MORE, wire.pack((self._used,)))
             self._used = self._used_bytes = 0
+
+    def _take_part(self, packed):
+        self._used_bytes += len(packed)
+        self._on_batch(Batch.parse(packed))
 
     def _take_control(self, item):
         if item["control"] == "subscribed":
@@ -126,3 +129,17 @@ class LeanSubscription:
         while not self.ended.ready():
             self._client.say(self._id, wire.HEARTBEAT, _BEAT)
             gevent.sleep(pause)
+
+
+class LeanMember(LeanSubscription):
+    """A member of *consumer*: ``on_batch(batch, token)`` for what it is given."""
+
+    def __init__(self, client, consumer, on_batch, **options):
+        self._token = None
+        super().__init__(client, None, lambda batch: on_batch(batch, self._token), consumer=consumer, **options)
+
+    def _take_part(self, part):
+        if type(part) is dict:
+            self._token = part["token"]
+        else:
+            super()._take_part(part)

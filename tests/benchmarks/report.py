@@ -20,6 +20,11 @@ _FIGURES = {    # figure -> heading, format
     "later_p50_us": ("later\np50 us", "{:,.0f}"),
     "later_p99_us": ("later\np99 us", "{:,.0f}"),
     "server_mib": ("server\nMiB", "{:.0f}"),
+    "held_bytes": ("server\nbytes each", "{:,.0f}"),
+    "idle_load": ("idle\nload", "{:.1%}"),
+    "disk_bytes": ("written\nbytes/msg", "{:,.0f}"),
+    "hub_lag_ms": ("hub lag\nmost ms", "{:.0f}"),
+    "restart_s": ("restart\ns", "{:.2f}"),
 }
 _console = Console(highlight=False, width=None if os.isatty(1) else 150)
 

@@ -97,11 +97,20 @@ class Command:
 
     def __init__(self, endpoint, store, *options):
         arguments = ["serve", "--bind", endpoint, "--store", store, "--log-level", "warning", *options]
-        self._process = subprocess.Popen([sys.executable, "-m", "zstreampub.cli", *arguments],
-                                         stderr=subprocess.DEVNULL)
+        self._command = [sys.executable, "-m", "zstreampub.cli", *arguments]
         self.endpoint = endpoint
-        self.pid = self._process.pid
+        self._start()
         ask(endpoint, "about")
+
+    def _start(self):
+        self._process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
+        self.pid = self._process.pid
+
+    def crash(self):
+        """kill -9, and start again; return at once."""
+        self._process.kill()
+        self._process.wait()
+        self._start()
 
     def end(self):
         self._process.send_signal(signal.SIGTERM)
@@ -189,6 +198,11 @@ def private_bytes(process):
     """Return the resident bytes of a process without what it maps from files: the log's pages are the system's."""
     memory = psutil.Process(process.pid).memory_info()
     return memory.rss - memory.shared
+
+
+def written_bytes(process):
+    """Return the bytes that a process has caused to be written to a disk."""
+    return psutil.Process(process.pid).io_counters().write_bytes
 
 
 def free_endpoint():
