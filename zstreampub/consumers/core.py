@@ -198,7 +198,7 @@ class Core:
             "options": consumer.options.as_map(), "created": consumer.created_us, "cursor": state.saved,
             "trims": state.trims, "ahead": sorted(offset for offset in state.ahead if offset not in state.pending),
             "acked": state.acked, "redelivered": state.redelivered, "paused": consumer.paused, "part": state.part,
-            "dead": consumer.dead.as_map(),
+            "dead": consumer.dead.as_map(), "token": self.token,     # the changes that tell of it are forgotten
             "gaps": [[gap.first, gap.next, gap.count, gap.why] for gap in consumer.gaps],
         }
         return journal.pack_head({**fields, **changes})

@@ -26,9 +26,10 @@ def load(home, writing):
 def _load(home, writing):
     by_id = {}
     for _, packed in rows(home.store, journal.HEADS):
-        consumer, replay = _open(home, journal.unpack_head(packed))
+        head = journal.unpack_head(packed)
+        consumer, replay = _open(home, head)
         by_id[consumer.state.id] = replay
-        writing.token = max(writing.token, consumer.state.id)
+        writing.token = max(writing.token, consumer.state.id, head["token"])
         for _, value in rows(home.store, journal.parts_prefix(consumer.state.id, consumer.state.part)):
             replay.part(value)
         for key, value in rows(home.store, journal.instead_prefix(consumer.state.id)):
