@@ -55,6 +55,22 @@ def test_messages_and_bytes_are_those_that_the_log_has(broker):
         assert backlog.measure(cursor, next) == (exact.messages, exact.bytes)
 
 
+@pytest.mark.parametrize("near", [1000, 0])
+def test_a_cursor_that_goes_through_a_batch_leaves_nothing(broker, monkeypatch, near):
+    monkeypatch.setattr("zstreampub.consumers.backlog._NEAR", near)
+    broker.publish("c", "before")
+    first, next = broker.publish_many("c", ["x" * n for n in range(20)], keys=["k"] * 20)
+    backlog = Backlog(broker.store, PatternSet(["c"]))
+
+    found = [backlog.measure(cursor, next) for cursor in range(first, next + 1)]
+    broker.publish("c", "after")
+    found.append(backlog.measure(next, next + 1))
+
+    assert [messages for messages, _ in found] == [*range(20, -1, -1), 1]
+    assert [size for _, size in found[:-1]] == sorted((size for _, size in found[:-1]), reverse=True)
+    assert found[-2:] == [(0, 0), (1, broker.store.get(next).size)]
+
+
 def test_after_a_removal_all_is_measured_again(broker):
     wanted = PatternSet(["a"])
     backlog = Backlog(broker.store, wanted)
