@@ -198,7 +198,7 @@ class Core:
             "options": consumer.options.as_map(), "created": consumer.created_us, "cursor": state.saved,
             "trims": state.trims, "ahead": sorted(offset for offset in state.ahead if offset not in state.pending),
             "acked": state.acked, "redelivered": state.redelivered, "paused": consumer.paused, "part": state.part,
-            "dead": consumer.dead.as_map(), "token": self.token,     # the changes that tell of it are forgotten
+            "dead": consumer.dead.as_map(),
             "gaps": [[gap.first, gap.next, gap.count, gap.why] for gap in consumer.gaps],
         }
         return journal.pack_head({**fields, **changes})
@@ -226,7 +226,8 @@ class Core:
 
     def forget_journal(self, journal_from):
         """Have the store drop the changes below that number."""
-        self.broker.append_own(Append((), _ignore, journal_from=journal_from))
+        records = {journal.TOKEN: journal.pack_token(self.token)}       # as it was in each of them
+        self.broker.append_own(Append((), _ignore, journal_from=journal_from, records=records))
 
     def wait_for_disk(self, records=None):
         """Have *records* and whatever has changed written; wait; raise what kept it from the disk."""

@@ -12,7 +12,8 @@ replaying them over a newer snapshot changes nothing::
 Times are microseconds by the calendar. A consumer has one record, its head, at ``consumers/head/<name>``;
 what is pending is in parts at ``consumers/part/<id><number of the snapshot><number of the part>``, lists of
 ``[kind, token, delivery, due, error, first, next, ...]``; what replaces a payload at
-``consumers/instead/<id><offset>``. To change any of this, give the head's ``format`` the next number.
+``consumers/instead/<id><offset>``; the token that was used up in the changes that are forgotten at
+``consumers/token``. To change any of this, give the head's ``format`` the next number.
 """
 
 import struct
@@ -25,6 +26,7 @@ FORMAT = 1
 HEADS = b"consumers/head/"
 PARTS = b"consumers/part/"
 INSTEAD = b"consumers/instead/"
+TOKEN = b"consumers/token"
 MARK = b"c"
 
 SETTLED, LEASED, DEAD_SETTLED, GONE = range(4)
@@ -91,6 +93,14 @@ def pack_part(leases, clock):
 
 
 def unpack_part(packed):
+    return msgpack.unpackb(packed)
+
+
+def pack_token(token):
+    return _pack(token)
+
+
+def unpack_token(packed):
     return msgpack.unpackb(packed)
 
 

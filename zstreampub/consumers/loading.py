@@ -25,11 +25,12 @@ def load(home, writing):
 
 def _load(home, writing):
     by_id = {}
+    for _, packed in rows(home.store, journal.TOKEN):
+        writing.token = journal.unpack_token(packed)
     for _, packed in rows(home.store, journal.HEADS):
-        head = journal.unpack_head(packed)
-        consumer, replay = _open(home, head)
+        consumer, replay = _open(home, journal.unpack_head(packed))
         by_id[consumer.state.id] = replay
-        writing.token = max(writing.token, consumer.state.id, head["token"])
+        writing.token = max(writing.token, consumer.state.id)
         for _, value in rows(home.store, journal.parts_prefix(consumer.state.id, consumer.state.part)):
             replay.part(value)
         for key, value in rows(home.store, journal.instead_prefix(consumer.state.id)):
