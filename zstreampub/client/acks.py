@@ -1,16 +1,15 @@
-"""What is said of deliveries (ack, nack, reject, extend), gathered into few requests.
+"""What is said of the deliveries of one consumer (ack, nack, reject, extend), gathered into few requests.
 
-Rules: what is said in one turn of the loop goes out at its end; while MOST_CALLS requests have no
-answer, what is said gathers and goes with the next. An extension never goes behind what
-settles its message. Each request is sent again after a lost connection, with the same tokens,
-so it counts once. Nothing here waits but :meth:`Acks.flush`.
+All members that a client has of it share them. Rules: what is said in one turn of the loop goes out at
+its end; while MOST_CALLS requests have no answer, what is said gathers and goes with the next. An
+extension never goes behind what settles its message. Each request is sent again after a lost
+connection, with the same tokens, so it counts once. Nothing here waits but :meth:`Acks.flush`.
 """
 
 import logging
 from collections import deque
 
 import gevent
-from gevent.event import Event
 
 from ..errors import InvalidOption, StaleDelivery
 from .calls import Call
@@ -29,16 +28,16 @@ ACK = ("ack", ())
 class Settlement(Future):
     """The outcome of one word about the messages ``first <= offset < next``; ``get()`` waits for the disk."""
 
-    __slots__ = ("first", "next", "token")
+    __slots__ = ("first", "next", "token", "member")
 
-    def __init__(self, first, next, token):
+    def __init__(self, first, next, token, member):
         super().__init__()
-        self.first, self.next, self.token = first, next, token
+        self.first, self.next, self.token, self.member = first, next, token, member
         self.asked = False
 
 
 class Acks:
-    """All that one reader says of the deliveries of *consumer*."""
+    """All that one client says of the deliveries of *consumer*."""
 
     def __init__(self, channels, consumer):
         self.consumer = consumer
@@ -49,14 +48,12 @@ class Acks:
         self._under_way = {}        # Settle -> None
         self._scheduled = False
         self._loop = gevent.get_hub().loop
-        self._idle = Event()
-        self._idle.set()
         self._complained = set()
 
-    def add(self, key, first, next, token):
-        """Say *key*, one of ACK, :func:`nack`, :func:`reject` and :func:`extend`; return the future."""
+    def add(self, key, first, next, token, member=None):
+        """Have *member* say *key*, one of ACK, :func:`nack`, :func:`reject` and :func:`extend`; return the future."""
         self._channels.check_owner()
-        said = Settlement(first, next, token)
+        said = Settlement(first, next, token, member)
         gathered = self._waiting.get(key)
         if gathered is None:
             self._waiting[key] = [said]
@@ -66,19 +63,19 @@ class Acks:
         return said
 
     def flush(self, timeout_s):
-        """Wait until all has its answer, at most *timeout_s*; return whether it has."""
-        if self._waiting or self._parts or self._under_way:
-            self._idle.clear()
-        return self._idle.wait(timeout_s)
+        """Wait until all that was said so far has its answer, at most *timeout_s*."""
+        gevent.wait([said for _, said in self._unanswered()], timeout_s)
 
-    def unsettled(self):
-        """Yield ``(offset, token)`` of what was settled here, and the server has not said so."""
+    def unsettled(self, member):
+        """Yield ``(offset, token)`` of what *member* has settled, and the server has not said so."""
+        for (verb, _), said in self._unanswered():
+            if verb != "extend" and said.member == member:
+                yield said.first, said.token
+
+    def _unanswered(self):
         parts = [*self._waiting.items(), *((key, said) for key, said, _ in self._parts),
                  *((call.key, call.said) for call in self._under_way)]
-        for (verb, _), said in parts:
-            if verb != "extend":
-                for one in said:
-                    yield one.first, one.token
+        return ((key, one) for key, said in parts for one in said)
 
     def answered(self, call, error):
         """Take the outcome of a request."""
@@ -99,8 +96,6 @@ class Acks:
             self._complain(call.key[0], said, error)
         if self._waiting or self._parts:
             self._schedule()
-        elif not self._under_way:
-            self._idle.set()
 
     def _schedule(self):
         if not self._scheduled and len(self._under_way) < MOST_CALLS:

@@ -4,6 +4,8 @@ It batches what is published, connects anew by itself, retries what may be retri
 resumes its subscriptions where they were. Works in patched and in unpatched processes.
 """
 
+from weakref import WeakValueDictionary
+
 from ..errors import ConnectionLost, InvalidOption
 from ..message import Message
 from ..payload import Undecodable
@@ -44,7 +46,7 @@ class Client(Steering):
         self._timeout_s = _seconds("timeout_s", timeout_s)
         self._name = name
         self._limits_call = None
-        self._acks = {}             # consumer -> Acks, of what was fetched
+        self._acks = WeakValueDictionary()      # consumer -> Acks
         self._channels = Channels(addresses, _seconds("heartbeat_s", heartbeat_s), self._ask_limits)
         self._publisher = Publisher(self._channels)
         self._terms = Terms()
@@ -142,8 +144,8 @@ class Client(Steering):
                    "name": self._name if name is None else name, **settings}
         options = {name: value for name, value in options.items() if value is not None}
         patterns = patterns if patterns is None or isinstance(patterns, str) else list(patterns)
-        consumption = Consumption(self._channels, patterns, options, reconnect=reconnect, on_gap=on_gap,
-                                  on_control=on_control)
+        consumption = Consumption(self._channels, self._acks_of(consumer), patterns, options, reconnect=reconnect,
+                                  on_gap=on_gap, on_control=on_control)
         consumption.wait_open(self._timeout_s)
         return consumption
 
@@ -152,7 +154,7 @@ class Client(Steering):
 
         They are to be settled within the consumer's ``ack_wait_s``. *offset*: that very message, if it is to be had.
         """
-        acks = self._acks.get(consumer) or self._acks.setdefault(consumer, Acks(self._channels, consumer))
+        acks = self._acks_of(consumer)
         options = {"count": count, "timeout_s": timeout_s, "offset": offset}
         found = self.call("fetch", consumer, {name: value for name, value in options.items() if value is not None},
                           timeout_s=self._timeout_s + timeout_s)
@@ -241,6 +243,12 @@ class Client(Steering):
 
     def __exit__(self, *_):
         self.close()
+
+    def _acks_of(self, consumer):
+        acks = self._acks.get(consumer)
+        if acks is None:
+            acks = self._acks[consumer] = Acks(self._channels, consumer)
+        return acks
 
     def _publish_on(self, terms, method, topic, payload, timeout_s, **metadata):
         options = self._terms.options(metadata, terms)

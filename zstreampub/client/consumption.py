@@ -21,7 +21,7 @@ from gevent.event import Event
 
 from ..errors import InternalError, RequestTimeout, SubscriptionEnded
 from ..message import Batch
-from .acks import Acks, extend, merged
+from .acks import extend, merged
 from .crew import Crew
 from .delivery import Delivery
 from .leases import Lease, Leases, Renewal
@@ -43,12 +43,12 @@ class Consumption(Reader):
     Several greenlets may read: each message goes to one of them.
     """
 
-    def __init__(self, channels, patterns, options, *, reconnect=True, on_gap=None, on_control=None):
+    def __init__(self, channels, acks, patterns, options, *, reconnect=True, on_gap=None, on_control=None):
         self.consumer, self.member = options["consumer"], options["member"]
         self.max_in_flight = None
         self.ack_wait_s = 30.0
         self._patterns, self._options = patterns, options
-        self._acks = Acks(channels, self.consumer)
+        self._acks = acks
         self._held = Leases()
         self._parcels = deque()     # what has come: (stream, size or None, lease, Batch or control)
         self._batch = self._lease = None        # what is being handed out
@@ -111,12 +111,12 @@ class Consumption(Reader):
         """Say *key* of *delivery*, which is not to be worked on any more; return the future."""
         offset, lease = delivery.offset, delivery.lease
         self._held.release(offset, lease)
-        return self._acks.add(key, offset, offset + 1, lease.token)
+        return self._acks.add(key, offset, offset + 1, lease.token, self.member)
 
     def extend(self, key, delivery):
         """Say *key* of *delivery*, which is to be worked on for longer; return the future."""
         self._patient_until = max(self._patient_until, monotonic() + key[1])
-        return self._acks.add(key, delivery.offset, delivery.offset + 1, delivery.token)
+        return self._acks.add(key, delivery.offset, delivery.offset + 1, delivery.token, self.member)
 
     # --- from parcels to deliveries -------------------------------------------------------
 
@@ -270,7 +270,8 @@ class Consumption(Reader):
             return self._patterns, dict(self._options, format="batch")
         # Not the settings: somebody may have changed them since.
         options = {name: self._options[name] for name in _OF_MEMBER if name in self._options}
-        return None, dict(options, held=sorted(self._held.pairs().union(self._acks.unsettled())), format="batch")
+        held = self._held.pairs().union(self._acks.unsettled(self.member))
+        return None, dict(options, held=sorted(held), format="batch")
 
     def _finish(self, error):
         super()._finish(error)
@@ -295,7 +296,7 @@ class Consumption(Reader):
         if self._channels.is_up:
             for lease, ranges in held.ending(ours, now).items():
                 for first, next, token in merged(ranges):
-                    said = self._acks.add(extend(lease.wait_s), first, next, token)
+                    said = self._acks.add(extend(lease.wait_s), first, next, token, self.member)
                     said.asked = True       # if it fails, the lease ends as it would have
                     said.rawlink(partial(_renewed, lease, now + lease.wait_s))
         return True

@@ -31,6 +31,34 @@ def test_an_ack_goes_out_at_once_when_nothing_is_under_way(server, client):
     assert said(server) == [[[[0, 1, 1]], {}], [[[1, 2, 1]], {}]]
 
 
+def test_members_of_one_consumer_share_their_requests(server, client):
+    first, _ = joined(server, client, sealed(0, 0))
+    second = client.consume("a", "c")
+    server.wait_for("subscribe", 2).hand_out(2, sealed(1, 1))
+    deliveries = take(first, 1) + take(second, 1)
+
+    for future in [delivery.ack() for delivery in deliveries]:
+        future.get(timeout=DEADLINE_S)
+
+    assert said(server) == [[[[0, 1, 1], [1, 2, 2]], {}]]
+
+
+def test_a_member_that_joins_again_claims_nothing_that_another_has_settled(server, client):
+    server.on["ack"] = hold
+    first, _ = joined(server, client, sealed(0, 0))
+    second = client.consume("a", "c")
+    server.wait_for("subscribe", 2).hand_out(2, sealed(1, 1))
+    for delivery in take(first, 1) + take(second, 1):
+        delivery.ack()
+    server.wait_for("ack")
+
+    server.restart()
+    server.wait_for("subscribe", 4)
+
+    held = [request.options["held"] for request in server.named("subscribe")[2:]]
+    assert sorted(held) == [[[0, 1]], [[1, 2]]]
+
+
 def test_a_bounded_number_of_requests_is_under_way_and_the_rest_goes_together(server, client):
     server.on["ack"] = hold
     consumption, _ = joined(server, client, sealed(0, *range(20)))
