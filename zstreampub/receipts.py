@@ -57,7 +57,7 @@ class Receipts:
         offsets = range(batch.first, batch.next)
         for offset in [one for one in self.watched if one in offsets] if len(self.watched) < batch.count else offsets:
             for wait in tuple(self.watched.get(offset, ())):
-                wait.has(id)
+                wait.takes(id, offset)
 
     def release(self):
         """Answer everybody with what has come so far: the broker closes."""
@@ -119,6 +119,7 @@ class Wait:
         self._receipts = receipts
         self._reply = reply
         self._had = {}
+        self._taken: set = set()
         self._by = []
         self._timer = None
         self._ready = False         # it is fanned out, so it may be answered
@@ -132,8 +133,14 @@ class Wait:
         if append.duplicate:
             self._by += self._who_has_it()
 
+    def takes(self, name, offset):
+        """Learn that *name* has taken the message at *offset*; a member may get one more than once."""
+        if (name, offset) not in self._taken:
+            self._taken.add((name, offset))
+            self.has(name)
+
     def has(self, name):
-        """Learn that *name* has one of the messages."""
+        """Learn that *name* has one more of the messages."""
         self._had[name] = self._had.get(name, 0) + 1
         if self._had[name] == len(self.offsets) and name not in self._by:
             self._by.append(name)

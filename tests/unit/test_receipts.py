@@ -112,6 +112,19 @@ def test_all_messages_of_a_list_must_be_acknowledged(broker):
                                      "complete": True}
 
 
+def test_a_message_that_is_taken_twice_does_not_stand_for_another(broker):
+    member = broker.subscribe("a", consumer="c", max_in_flight=1)
+    answer = gevent.spawn(broker.publish_many, "a", [1, 2], wait="delivered", wait_timeout_s=20)
+    next(member).nack(0)
+    again = next(member)
+    gevent.idle()
+
+    assert (again.offset, again.delivery, answer.ready()) == (0, 2, False)
+    again.ack()
+    next(member)
+    assert answer.get(timeout=5)["by"] == [member.id]
+
+
 def test_a_rejected_message_is_not_acknowledged(broker):
     member = broker.subscribe("a", consumer="c")
     answer = asked(broker, "a", 1, wait="acked", wait_timeout_s=0.1)
