@@ -135,7 +135,8 @@ class Dealing(Standing):
             return
         lease = state.pending.get(offset)
         if lease is None:
-            if offset < state.cursor or offset in state.ahead:
+            if (offset < state.cursor or offset in state.ahead
+                    or max(state.live, len(state.ahead)) >= self.options.max_pending):
                 return
             key = (batch.metadata.get("key") or (None,))[0]
             if self.keys is not None and key is not None:

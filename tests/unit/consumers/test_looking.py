@@ -87,6 +87,16 @@ def test_a_message_that_was_handed_out_ahead_is_pending_after_the_end(disk):
     assert disk.describe()["floor"] == 4
 
 
+def test_so_many_messages_may_be_fetched_by_their_offsets_as_may_be_pending(desk):
+    desk.broker.publish_many("a", list(range(6)))
+    desk.consumers.create("c", "a", start="earliest", max_pending=2)
+    for offset in (5, 4):
+        desk.consumers.fetch("c", offset=offset)[0].ack()
+
+    assert desk.consumers.fetch("c", offset=3) == []
+    assert [one.offset for one in desk.consumers.fetch("c", 2)] == [0, 1]
+
+
 def test_a_message_that_waits_is_fetched_by_its_offset_before_its_time(desk):
     desk.broker.publish("a", 1)
     desk.consumers.create("c", "a", start="earliest")
