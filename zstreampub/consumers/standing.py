@@ -157,7 +157,8 @@ class Standing:
             offsets = [offset for offset in range(first, next) if offset in pending]
         else:
             offsets = sorted(offset for offset in pending if first <= offset < next)
-        runs = runs_of(offset for offset in offsets if pending[offset].kind != SETTLING)
+        # Of those that are dying there is a dead letter on its way, or who looks for them will tell.
+        runs = runs_of(offset for offset in offsets if pending[offset].kind not in (DYING, SETTLING))
         if runs:
             self.drop(runs, "retention")
 
