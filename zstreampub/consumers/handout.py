@@ -1,6 +1,7 @@
 """What a member is given: hand-outs of messages, each a :class:`Delivery`, and notices."""
 
 from ..message import Message
+from .lease import IN_FLIGHT, pairs, runs_of
 
 
 class Notice:
@@ -45,6 +46,20 @@ class Handout:
     @property
     def ack_wait_s(self):
         return self.deadline_s
+
+    def held_by(self, holder):
+        """Return what of it *holder* has still, as a list of Handouts: not settled, nor given to others since."""
+        lease, batch = self.lease, self.batch
+        if lease.left == lease.size and lease.kind == IN_FLIGHT:
+            return [self]
+        pending = self._consumer.state.pending
+        places = [offset - batch.first for offset in range(batch.first, batch.next)
+                  if (now := pending.get(offset)) is not None
+                  and now.kind == IN_FLIGHT and now.member is holder and now.token == self.token]
+        if len(places) == batch.count:
+            return [self]
+        return [Handout(batch.slice(start, stop), lease, self.deadline_s, self._consumer)
+                for start, stop in pairs(runs_of(places))]
 
     def messages(self):
         """Return a list of :class:`Delivery`."""

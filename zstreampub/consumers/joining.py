@@ -157,14 +157,15 @@ class Fetch:
             self._done.set()
 
     def give(self, items):
-        for item in items:
-            if type(item) is Handout:
-                item.lease.member = None
-                if self.ended:
-                    self.consumer.lapse(item.lease, self.consumer.home.clock.now())
-                else:
-                    item.lease.taken = True
-                    self._items.append(item)
+        handouts = [part for item in items if type(item) is Handout for part in item.held_by(self)]
+        if not self.ended:
+            self._items += handouts
+        for lease in {item.lease: None for item in handouts}:
+            lease.member = None
+            if self.ended:
+                self.consumer.lapse(lease, self.consumer.home.clock.now())
+            else:
+                lease.taken = True
         self._done.set()
 
     def tell(self, gap):

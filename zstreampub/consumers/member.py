@@ -8,7 +8,6 @@ from collections import deque
 from ..store import Gap
 from ..taking import Taking
 from .handout import Handout
-from .lease import IN_FLIGHT, pairs, runs_of
 
 
 class MemberQueue:
@@ -173,7 +172,9 @@ class Member(Taking):
             queue.bytes -= item.size
             if was_full and queue.bytes < queue.max_bytes:
                 self.consumer.line_up(self)
-            item = self._still_its_own(item)
+            item, *others = item.held_by(self) or [None]
+            for other in reversed(others):
+                self._put_back(other)
             if item is not None:
                 item.lease.taken = True
                 self.delivered += item.count
@@ -182,22 +183,6 @@ class Member(Taking):
                     receipts.taken(self.id, item.batch)
                 return item
         return None
-
-    def _still_its_own(self, item):
-        """Return what of *item* was neither settled nor given to others since, None if nothing is left."""
-        lease, batch = item.lease, item.batch
-        if lease.left == lease.size and lease.kind == IN_FLIGHT:
-            return item
-        pending = self.consumer.state.pending
-        runs = [offset - batch.first for offset in range(batch.first, batch.next)
-                if (now := pending.get(offset)) is not None
-                and now.kind == IN_FLIGHT and now.member is self and now.token == item.token]
-        if len(runs) == batch.count:
-            return item
-        first, *others = pairs(runs_of(runs)) if runs else ((0, 0),)
-        for start, stop in reversed(others):
-            self._put_back(Handout(batch.slice(start, stop), lease, item.deadline_s, self.consumer))
-        return Handout(batch.slice(*first), lease, item.deadline_s, self.consumer) if runs else None
 
     def _put_back(self, item):
         self.queue.items.appendleft(item)
