@@ -12,6 +12,7 @@ logger = logging.getLogger(__name__)
 
 _TURN_LEASES = 500          # that end in one go
 _LINGER_S = 5.0             # what was read for a fetch is kept for the next one
+_TOP_UP_S = 0.02            # a hand-out for each single message that was settled would cost more than the work
 _MOST_GAPS = 16             # told to whoever comes next
 
 
@@ -63,10 +64,23 @@ class Consumer(Dealing):
         self.home.watch_time(self, self.linger_until)
 
     def line_up(self, member):
-        """Put *member* in the line if it may get something."""
-        if member not in self._line and member.room > 0 and self.is_active(member) and not member.ended:
+        """Put *member* in the line if it may get something; if it has plenty already, a moment later."""
+        if member in self._line or member.room <= 0 or member.ended or not self.is_active(member):
+            return
+        if not member.has_plenty:
             self._line[member] = None
             self.home.touch(self)
+        elif self.top_up_at is None:
+            self.top_up_at = self.home.clock.now() + _TOP_UP_S
+            self.home.watch_time(self, self.top_up_at)
+
+    def _top_up(self):
+        """Put all members in the line that may get something, however little."""
+        self.top_up_at = None
+        for member in self.members:
+            if member.room > 0 and self.is_active(member):
+                self._line[member] = None
+        self.home.touch(self)
 
     # --- leases that end -----------------------------------------------------------------------------
 
@@ -81,13 +95,15 @@ class Consumer(Dealing):
         if self.bury_at is not None and self.bury_at <= now:
             self.bury_at = None
             self.undertaker.go_on()
+        if self.top_up_at is not None and self.top_up_at <= now:
+            self._top_up()
         if over or state.has_ready or self.unsaved or self.has_changes:
             self.home.touch(self)
         if self.linger_until is not None and self.linger_until <= now:
             self.linger_until = None
             if not self.members and not self.takers:
                 self.stop_reading()
-        times = [state.next_due, self.retry_at, self.bury_at, self.linger_until, self.inactive_at]
+        times = [state.next_due, self.retry_at, self.bury_at, self.top_up_at, self.linger_until, self.inactive_at]
         return min((time for time in times if time is not None), default=None)
 
     @property

@@ -119,6 +119,8 @@ class Joining(Steering):
 class Fetch:
     """A member for one hand-out; what it gets stays handed out when it is gone."""
 
+    has_plenty = False
+
     def __init__(self, consumer, count, max_bytes):
         self.consumer = consumer
         self.ended = False

@@ -59,6 +59,11 @@ class Member(Taking):
         return self.max_in_flight - self.in_flight if self.queue.bytes < self.queue.max_bytes else 0
 
     @property
+    def has_plenty(self):
+        """Whether it has nearly all that it may have."""
+        return self.in_flight > self.max_in_flight - self.max_in_flight // 8
+
+    @property
     def room_bytes(self):
         return self.queue.max_bytes - self.queue.bytes
 

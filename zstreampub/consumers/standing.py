@@ -46,7 +46,7 @@ class Standing:
         self.dirty = False
         self.frozen = self.deleted = self.prepared = False
         self.dead = self.undertaker = self.rereading = None     # set by home.add
-        self.retry_at = self.bury_at = self.linger_until = None
+        self.retry_at = self.bury_at = self.top_up_at = self.linger_until = None
         self.used_at = home.clock.now()
         self.alarm_at = None
         self._quiet = []

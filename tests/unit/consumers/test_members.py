@@ -48,6 +48,20 @@ def test_a_member_has_at_most_what_it_asked_for_in_flight(desk):
     assert member.in_flight == 3
 
 
+def test_a_member_that_has_plenty_is_given_more_when_some_can_go_together_or_a_moment_later(desk):
+    desk.broker.publish_many("a", list(range(20)))
+    member = desk.join(max_in_flight=16)
+    assert len(given(member)) == 16
+
+    desk.consumers.ack("c", [0])
+    assert given(member) == []
+    desk.advance(1)
+    assert given(member) == [(16, 1)]
+
+    desk.consumers.ack("c", [1, 2])
+    assert given(member) == [(17, 1), (18, 1)]
+
+
 def test_a_member_is_not_given_more_bytes_than_it_has_room_for(desk):
     desk.broker.publish_many("a", [bytes(1000)] * 20)
     member = desk.join(max_bytes=5000)
