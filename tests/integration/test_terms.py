@@ -126,3 +126,18 @@ def test_a_publish_that_waits_outlives_the_server(tmp_path):
             delivery.ack().get()
             assert answer.get(timeout=30)["by"] == ["c"]
             assert ours.about()["next"] == 1
+
+
+def test_a_hundred_publishes_that_wait_outlive_the_server_and_are_stored_once_each(tmp_path):
+    with ServerProcess(tmp_path, heartbeat_s=0.3) as server, Client(server.endpoint, heartbeat_s=0.3) as ours:
+        ours.create_consumer("c", "a")
+        answers = [gevent.spawn(ours.publish, "a", number, wait="acked", wait_timeout_s=60) for number in range(100)]
+        wait_until(lambda: ours.about()["next"] == 100, "the messages")
+        server.kill()
+        with server.again(), ours.consume(consumer="c") as mine:
+            worker = gevent.spawn(mine.run, lambda job: None)
+            gevent.joinall(answers, timeout=30)
+            assert sorted(answer.get(timeout=0)["offset"] for answer in answers) == list(range(100))
+            assert all(answer.value["complete"] for answer in answers)
+            assert ours.about()["next"] == 100
+            worker.kill()

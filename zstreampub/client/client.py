@@ -251,8 +251,9 @@ class Client(Steering):
         return acks
 
     def _publish_on(self, terms, method, topic, payload, timeout_s, **metadata):
-        options = self._terms.options(metadata, terms)
-        return self._call(method, (topic, payload, options), self._within(timeout_s) + self._terms.extra_s(terms), True)
+        timeout_s = self._within(timeout_s) + self._terms.extra_s(terms)
+        with self._terms.options(metadata, terms) as options:
+            return self._call(method, (topic, payload, options), timeout_s, True)
 
     def _publish(self, entry, timeout_s):
         timeout_s = self._within(timeout_s)

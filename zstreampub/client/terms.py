@@ -1,25 +1,39 @@
 """Publishes on terms (``unique``, ``expected_next``, ``ttl_s``, ``delay_s``, ``at``, ``wait`` ...): a request for each.
 
 Each names its producer and has a number, so that one that is sent again after a lost connection is stored once.
+A producer has one publish under way at a time: the server remembers only its newest numbers, and
+one that waits for an acknowledgement may be sent again when thousands of others are through.
 """
 
 import os
-from itertools import count
+from contextlib import contextmanager
 
 WAIT_TIMEOUT_S = 30.0       # the server's, where a publish that waits does not say
 
+_NAME_BYTES = 12
+
 
 class Terms:
-    """Numbers the publishes of one client."""
+    """Names the publishes of one client."""
 
     def __init__(self):
-        self._producer = os.urandom(16)
-        self._numbers = count()
+        self._name = os.urandom(_NAME_BYTES)
+        self._producers = 0
+        self._idle = []         # (producer, next sequence)
 
+    @contextmanager
     def options(self, metadata, terms):
-        """Return the options of one publish."""
+        """Give the options of one publish, with a name that no other has until it is over."""
+        producer, sequence = self._idle.pop() if self._idle else self._new_producer()
         given = {name: value for name, value in {**metadata, **terms}.items() if value is not None}
-        return {**given, "producer": self._producer, "sequence": next(self._numbers)}
+        try:
+            yield {**given, "producer": producer, "sequence": sequence}
+        finally:
+            self._idle.append((producer, sequence + 1))
+
+    def _new_producer(self):
+        self._producers += 1
+        return self._name + self._producers.to_bytes(4, "big"), 0
 
     @staticmethod
     def extra_s(terms):
