@@ -53,14 +53,14 @@ class Client(Steering):
 
     # --- publishing --------------------------------------------------------------------
 
-    def publish(self, topic, payload, *, headers=None, key=None, id=None, timeout_s=None, **terms):
+    def publish(self, topic, payload, *, headers=None, key=None, id=None, unique=None, ttl_s=None, timeout_s=None,
+                **terms):
         """Publish one message; return its offset once it is on the server's disk.
 
-        A message whose *id* its topic has had lately is not stored again: the offset is that of the first. *terms*:
+        A message whose *id* its topic has had lately is not stored again: the offset is that of the first. With
+        ``unique="content"`` the payload is its own id. Readers who come later than *ttl_s* get a gap instead. *terms*:
 
-        * ``unique="content"``: the payload is its own id;
         * ``expected_next=n``: store it only if *n* is the offset after the topic's newest message, else NextMismatch;
-        * ``ttl_s``: readers who come later than that get a gap instead;
         * ``delay_s``, or ``at`` (seconds since the epoch): it comes then; returns an id for :meth:`cancel`;
         * ``wait="delivered"`` or ``"acked"``, by ``wait_count`` subscriptions or consumers (1) or the consumers
           ``wait_for``, at most ``wait_timeout_s`` (30): returns a map that says who has it, ``complete`` or not.
@@ -70,21 +70,23 @@ class Client(Steering):
         """
         self.check_owner()
         if terms:
-            return self._publish_on(terms, "publish", topic, payload, timeout_s, headers=headers, key=key, id=id)
-        return self._publish(entries.single(topic, payload, headers, key, id), timeout_s)
+            return self._publish_on(terms, "publish", topic, payload, timeout_s, headers=headers, key=key, id=id,
+                                    unique=unique, ttl_s=ttl_s)
+        return self._publish(entries.single(topic, payload, headers, key, id, unique, ttl_s), timeout_s)
 
-    def publish_many(self, topic, payloads, *, headers=None, keys=None, ids=None, timeout_s=None, **terms):
+    def publish_many(self, topic, payloads, *, headers=None, keys=None, ids=None, unique=None, ttl_s=None,
+                     timeout_s=None, **terms):
         """Publish a list of messages, all or none; return ``(first, next)``: their offsets are ``first <= o < next``.
 
         *headers* is one map for all or a list of maps, *keys* and *ids* are lists; None stands for none.
-        *terms* are as in :meth:`publish`.
+        All else is as in :meth:`publish`.
         """
         self.check_owner()
         if terms:
             answer = self._publish_on(terms, "publish_many", topic, list(payloads), timeout_s,
-                                      headers=headers, keys=keys, ids=ids)
+                                      headers=headers, keys=keys, ids=ids, unique=unique, ttl_s=ttl_s)
             return tuple(answer) if isinstance(answer, (list, tuple)) else answer
-        return self._publish(entries.several(topic, payloads, headers, keys, ids), timeout_s)
+        return self._publish(entries.several(topic, payloads, headers, keys, ids, unique, ttl_s), timeout_s)
 
     def cancel(self, schedule_id):
         """Take back what was published with ``delay_s`` or ``at``; return whether it still waited."""

@@ -4,9 +4,9 @@ Everything is checked before it is packed together, so that a caller's mistake i
 error in that caller and in nobody else. Nothing here knows of a connection.
 """
 
-from ..errors import BatchTooLarge, InvalidPayload
+from ..errors import BatchTooLarge, InvalidOption, InvalidPayload
 from ..message import Batch
-from ..payload import METADATA_COLUMNS, check_message_size, pack_payload, pack_payloads
+from ..payload import METADATA_COLUMNS, check_message_size, content_id, pack_payload, pack_payloads
 from ..topics import check_topic
 from ..wire import pack
 from .futures import Future
@@ -16,6 +16,7 @@ FRAME_BYTES = 512 * 1024    # a request is closed when it has this many; a large
 
 BATCH_OVERHEAD = 300        # header, topic and framing, at the most
 _VALUE_OVERHEAD = 4
+_LONGEST_TTL_S = 1e9
 _SLACK = 32 * 1024          # the server takes frames of 64 KiB more than its largest batch
 
 
@@ -35,7 +36,7 @@ class Entry(Future):
         self.topic = topic
         self.values = values        # packed payloads
         self.count = len(values)
-        self.metadata = metadata    # column -> list, or None
+        self.metadata = metadata    # column -> list, or None; "expires" counts from when it is sent
         self.many = many
         self.size = (sum(map(len, values)) if many else len(values[0])) + _VALUE_OVERHEAD * self.count
         if metadata:
@@ -83,20 +84,20 @@ class Limits:
                                 size=entry.size, limit=self.max_batch_bytes)
 
 
-def single(topic, payload, headers=None, key=None, id=None):
-    """Return the Entry of one message. Raises InvalidTopic, InvalidPayload."""
+def single(topic, payload, headers=None, key=None, id=None, unique=None, ttl_s=None):
+    """Return the Entry of one message. Raises InvalidTopic, InvalidPayload, InvalidOption."""
     check_topic(topic)
-    metadata = None
-    if headers is not None or key is not None or id is not None:
-        columns = zip(METADATA_COLUMNS, (key, id, headers))
-        metadata = _checked_metadata(topic, {name: [value] for name, value in columns if value is not None}, 1)
-    return Entry(topic, (pack_payload(payload),), metadata, False)
+    values, metadata = (pack_payload(payload),), None
+    if headers is not None or key is not None or id is not None or unique is not None or ttl_s is not None:
+        keys, ids, maps = (None if value is None else [value] for value in (key, id, headers))
+        metadata = _metadata(topic, values, keys, ids, maps, unique, ttl_s)
+    return Entry(topic, values, metadata, False)
 
 
-def several(topic, payloads, headers=None, keys=None, ids=None):
+def several(topic, payloads, headers=None, keys=None, ids=None, unique=None, ttl_s=None):
     """Return the Entry of a list of messages; *headers* is one map for all or a list of maps.
 
-    Raises InvalidTopic, InvalidPayload.
+    Raises InvalidTopic, InvalidPayload, InvalidOption.
     """
     check_topic(topic)
     payloads = list(payloads)
@@ -104,15 +105,12 @@ def several(topic, payloads, headers=None, keys=None, ids=None):
         raise InvalidPayload("There is nothing to publish: the list of payloads is empty.")
     if isinstance(headers, dict):
         headers = [headers] * len(payloads)
-    columns = zip(METADATA_COLUMNS, (keys, ids, headers))
-    metadata = {name: list(column) for name, column in columns if column is not None} or None
-    if metadata is not None:
-        metadata = _checked_metadata(topic, metadata, len(payloads))
-    return Entry(topic, pack_payloads(payloads), metadata, True)
+    values = pack_payloads(payloads)
+    return Entry(topic, values, _metadata(topic, values, keys, ids, headers, unique, ttl_s), True)
 
 
-def join(entries, limits):
-    """Return packed batches of all *entries*, in order; sets the ``place`` of each.
+def join(entries, limits, now_us=0):
+    """Return packed batches of all *entries*, in order; sets the ``place`` of each. *now_us* is the server's time.
 
     Neighbours with the same topic share a batch. A place is ``(batch, start, last batch, stop)``:
     the first message is number *start* of one batch, the one after the last is *stop* of another.
@@ -125,18 +123,21 @@ def join(entries, limits):
         if entry.topic == run[0].topic and count <= limits.max_batch_messages and size < limits.max_batch_bytes:
             run.append(entry)
         else:
-            _pack_run(run, limits, batches)
+            _pack_run(run, limits, batches, now_us)
             run, count, size = [entry], entry.count, entry.size
-    _pack_run(run, limits, batches)
+    _pack_run(run, limits, batches, now_us)
     return batches
 
 
-def _pack_run(run, limits, batches):
+def _pack_run(run, limits, batches, now_us):
     """Pack the entries of *run*, which have one topic: into one batch, or several if it is a single large entry."""
     values, metadata = run[0].values, run[0].metadata or {}
     if len(run) > 1:
         values = [value for entry in run for value in entry.values]
         metadata = _join_metadata(run)
+    if "expires" in metadata:
+        expires = [None if ttl_us is None else now_us + ttl_us for ttl_us in metadata["expires"]]
+        metadata = {**metadata, "expires": expires}
     at = len(batches)
     for start in range(0, len(values), limits.max_batch_messages):
         stop = start + limits.max_batch_messages
@@ -159,12 +160,32 @@ def _join_metadata(run):
                    for value in (entry.metadata or {}).get(name) or [None] * entry.count] for name in names}
 
 
-def _checked_metadata(topic, metadata, count):
-    """Return a copy of *metadata* that its giver cannot change any more. Raises InvalidPayload."""
-    Batch.of(topic, [None] * count, *(metadata.get(name) for name in METADATA_COLUMNS))
+def _metadata(topic, values, keys, ids, headers, unique, ttl_s):
+    """Return the checked columns, which their giver cannot change any more; None if there are none."""
+    if unique is not None and unique is not False:
+        ids = _content_ids(unique, ids, values)
+    ttls = None if ttl_s is None else [_ttl_us(ttl_s)] * len(values)
+    columns = zip(METADATA_COLUMNS, (keys, ids, headers, ttls))
+    metadata = {name: list(column) for name, column in columns if column is not None}
+    if not metadata:
+        return None
+    Batch.of(topic, [None] * len(values), *(metadata.get(name) for name in METADATA_COLUMNS))
     if "headers" in metadata:
         metadata["headers"] = [headers and dict(headers) for headers in metadata["headers"]]
     return metadata
+
+
+def _content_ids(unique, ids, values):
+    if unique != "content" or ids is not None:
+        raise InvalidOption("unique is 'content', without an id: the payload makes the id.", option="unique")
+    return [content_id(value) for value in values]
+
+
+def _ttl_us(ttl_s):
+    if type(ttl_s) not in (int, float) or not 0.001 <= ttl_s <= _LONGEST_TTL_S:
+        raise InvalidOption(f"ttl_s is a number of seconds from 0.001 to {_LONGEST_TTL_S:.0f}, not {ttl_s!r:.60}.",
+                            option="ttl_s")
+    return int(ttl_s * 1e6)
 
 
 def _limit(about, name, default):

@@ -7,7 +7,7 @@ answers with the offsets it has. Nothing here waits; whoever publishes waits for
 
 import os
 from collections import deque
-from time import monotonic
+from time import monotonic, time
 
 import gevent
 
@@ -39,6 +39,7 @@ class Publisher:
         self._name = os.urandom(16)
         self._sequence = 0
         self._clock_ahead_s = None      # how far the server's clock is ahead of ours
+        self._calendar_ahead_s = None   # how far its time of day is ahead of our clock, which nobody sets
         self._waiting = deque()
         self._again = deque()           # parts of a refused request: each goes alone
         self._under_way = {}            # request -> None
@@ -53,8 +54,8 @@ class Publisher:
     def learn_limits(self, about):
         """Take over what the server says it accepts, and its clock if it tells it."""
         self.limits = Limits(about)
-        clock = about.get("clock") if isinstance(about, dict) else None
-        self._clock_ahead_s = clock - monotonic() if type(clock) is float else None
+        self._clock_ahead_s = _ahead_s(about, "clock")
+        self._calendar_ahead_s = _ahead_s(about, "time")
         self._schedule()
 
     def check(self, entry):
@@ -175,7 +176,7 @@ class Publisher:
         latest = max(entry.patience.deadline for entry in entries)
         if self._clock_ahead_s is not None and latest < 1e9:
             options["deadline_clock"] = max(latest + self._clock_ahead_s, 0.0)
-        request = Append(self._channels, self, entries, join(entries, self.limits), options)
+        request = Append(self._channels, self, entries, join(entries, self.limits, self._server_us()), options)
         self._under_way[request] = None
         self.requests += 1
         for entry in entries:
@@ -183,6 +184,12 @@ class Publisher:
             self.messages += entry.count
         self._channels.open(request)
         return request.size
+
+
+    def _server_us(self):
+        """Return the server's time of day, from which a time to live counts."""
+        now_s = time() if self._calendar_ahead_s is None else monotonic() + self._calendar_ahead_s
+        return int(now_s * 1e6)
 
 
 class Patience:
@@ -244,6 +251,11 @@ class Append(Call):
 
 
 _DEFAULTS = Limits()
+
+
+def _ahead_s(about, name):
+    there = about.get(name) if isinstance(about, dict) else None
+    return there - monotonic() if type(there) is float else None
 
 
 def again(error):

@@ -1,5 +1,6 @@
-"""Publishes on terms (``unique``, ``expected_next``, ``ttl_s``, ``delay_s``, ``at``, ``wait`` ...): a request for each.
+"""Publishes on terms (``expected_next``, ``delay_s``, ``at``, ``wait`` ...): a request for each.
 
+What only concerns the message itself (its id, its time to live) travels in requests that many share.
 Each names its producer and has a number, so that one that is sent again after a lost connection is stored once.
 A producer has one publish under way at a time: the server remembers only its newest numbers, and
 one that waits for an acknowledgement may be sent again when thousands of others are through.
