@@ -20,6 +20,8 @@ MAX_BATCHES = 1024      # in one append: the fan-out of one commit must not hold
 MAX_PRODUCER_BYTES = 64
 
 _RETRY_OPTIONS = ("producer", "sequence", "deadline", "deadline_clock")
+_PUBLISH_OPTIONS = ("headers", "key", "id", *TERMS, *_RETRY_OPTIONS)
+_PUBLISH_MANY_OPTIONS = ("headers", "keys", "ids", *TERMS, *_RETRY_OPTIONS)
 _SUBSCRIBE_OPTIONS = ("start", "until", "epoch", "policy", "max_messages", "max_bytes", "block_timeout_s",
                       "format", "name", "consumer")
 FORMATS = ("map", "batch")
@@ -27,7 +29,7 @@ FORMATS = ("map", "batch")
 
 def parse_publish(broker, topic, payload, options=None):
     """Return the Order of one ``publish`` call."""
-    options = check_options(options, ("headers", "key", "id", *TERMS, *_RETRY_OPTIONS))
+    options = check_options(options, _PUBLISH_OPTIONS)
     columns = {name: [options[name]] for name in ("headers", "key", "id") if options.get(name) is not None}
     order = broker.order(publish_result, topic, [payload], columns.get("key"), columns.get("id"),
                          columns.get("headers"), parse_terms(options, "id" in columns))
@@ -36,7 +38,7 @@ def parse_publish(broker, topic, payload, options=None):
 
 def parse_publish_many(broker, topic, payloads, options=None):
     """Return the Order of one ``publish_many`` call."""
-    options = check_options(options, ("headers", "keys", "ids", *TERMS, *_RETRY_OPTIONS))
+    options = check_options(options, _PUBLISH_MANY_OPTIONS)
     for name in ("keys", "ids"):
         if not isinstance(options.get(name), (list, tuple, type(None))):
             raise InvalidOption(f"{name} is a list with one entry or nil for each payload.", option=name)
