@@ -7,16 +7,20 @@ import logging
 from collections import deque
 
 import gevent
+import pytest
 
 from tests.consumer_book import Book
+from tests.consumer_wanted import OUT
+from tests.hand_member import Fetcher, Worker
 from tests.hand_store import HandStore, let_run
 from zstreampub import clock as calendar
 from zstreampub.broker import Broker
 from zstreampub.consumers import clock as consumers_clock
-from zstreampub.errors import StaleDelivery, StoreFull
+from zstreampub.consumers import core, snapshot, timing
+from zstreampub.errors import ConsumerDeleted, StaleDelivery, StoreFull
 from zstreampub.message import Batch
 from zstreampub.settings import Settings
-from zstreampub.store import Append, Gap
+from zstreampub.store import Append
 from zstreampub.stores.memory import MemoryStore
 from zstreampub.topics import PatternSet
 
@@ -88,55 +92,76 @@ class CrashStore(HandStore):
         return MemoryStore.read(self, cursor, EVERYTHING, PLENTY, PLENTY, PLENTY, self.trim_mark()).batches
 
 
+class _Ear(logging.Handler):
+    """Hears of internal errors; warnings of a consumer to whom the test does bad things go nowhere."""
+
+    def __init__(self, faults):
+        super().__init__(logging.ERROR)
+        self._faults = faults
+        self._logger = logging.getLogger("zstreampub")
+        self._was = self._logger.propagate
+        self._logger.propagate = False
+        self._logger.addHandler(self)
+
+    def emit(self, record):
+        self._faults.append(record.exc_info[1] if record.exc_info else AssertionError(record.getMessage()))
+
+    def close(self):
+        self._logger.removeHandler(self)
+        self._logger.propagate = self._was
+        super().close()
+
+
 class ConsumerStage:
     """A broker with one consumer, its members and calls, and the Book."""
 
-    def __init__(self, patterns, consumer, **settings):
+    let_run = staticmethod(let_run)
+
+    def __init__(self, patterns, consumer, snapshot_bytes, **settings):
         self.patterns, self.consumer = patterns, consumer
         self.wanted = PatternSet(patterns)
         self.settings = Settings(**settings)
         self.clock = HandTime()
-        self._times = [(module, module.time) for module in (calendar, consumers_clock)]
-        for module, _ in self._times:
-            module.time = self.clock
-        self._level = logging.root.manager.disable
-        logging.disable(logging.CRITICAL)
+        self._patch = pytest.MonkeyPatch()
+        for module in (calendar, consumers_clock):
+            self._patch.setattr(module, "time", self.clock)
+        self._patch.setattr(timing.Timing, "_start", _nothing)      # time is a step of the test
+        self._patch.setattr(core.Core, "_guard_soon", _nothing)
+        self._patch.setattr(snapshot, "EVERY_BYTES", snapshot_bytes)
+        self._patch.setattr(snapshot, "PART_OFFSETS", 2)
+        self.faults = []        # what has gone wrong where nobody could be told
+        self._ear = _Ear(self.faults)
         self.store = CrashStore(self.settings)
         self.book = None
         self.workers = []
+        self.fetchers = []
+        self.fetching = []      # greenlets of fetches that wait
         self.calls = []         # greenlets of what waits for an answer
         self.seen = 0           # the log up to here is in the book
-        self.joins = 0
+        self.serial = self.joins = 0
+        self.seeking = False
         self.joining = []       # whose join has no answer
         self.claimed = set()    # by those
-        self._open()
-        self.at_once(lambda: self.broker.consumers.create(NAME, patterns, start="earliest", **consumer))
-        self.book = Book(self.describe()["settings"] | {"mode": self.describe()["mode"]}, self.settings.rejoin_grace_s)
+        self.broker = Broker(self.store, self.settings)
+        said = self.at_once(lambda: self.consumers.create(NAME, patterns, start="earliest", **consumer))
+        self.book = Book(said["mode"], said["settings"], self.settings.rejoin_grace_s)
         self.look_at_log()
 
-    def _open(self):
-        self.broker = Broker(self.store, self.settings)
+    @property
+    def consumers(self):
+        return self.broker.consumers
 
     def close(self):
-        for module, time in self._times:
-            module.time = time
-        logging.disable(self._level)
         gevent.killall(self.calls)
-        self.broker, broker = None, self.broker
-        self._cut(broker)
+        self._cut()
+        self._patch.undo()
+        self._ear.close()
 
-    def _cut(self, broker):
-        """Cut the store off under *broker*, and let that find out."""
-        store, self.store = self.store, self.store.crash()
-        broker.consumers.close()
-        store.let_all_go()
-        let_run()
-
-    # --- steps -----------------------------------------------------------------------
+    # --- the disk and the clock --------------------------------------------------------
 
     def publish(self, topic, keys, ttl_s=None):
         """Queue one batch; each message has its own payload."""
-        self.serial = getattr(self, "serial", 0) + 1
+        self.serial += 1
         payloads = [[self.serial, at] for at in range(len(keys))]
         expires = None if ttl_s is None else [self.clock.wall_us() + int(ttl_s * 1e6)] * len(keys)
         append = Append([Batch.of(topic, payloads, list(keys), **({} if expires is None else {"expires": expires}))])
@@ -167,7 +192,7 @@ class ConsumerStage:
 
     def tick(self):
         """Let the consumers look at the clock."""
-        self.broker.consumers.tick()
+        self.consumers.tick()
         let_run()
 
     def flow(self):
@@ -180,7 +205,7 @@ class ConsumerStage:
             self.tell()
             self.let_read()
             self.tick()
-            for worker in self.workers:
+            for worker in self.workers[:]:
                 moved = worker.take_all() or moved
 
     def trim(self, next):
@@ -193,14 +218,19 @@ class ConsumerStage:
         """Drop the broker; open another one from what was committed."""
         self.look_at_log()
         gevent.killall(self.calls)
-        self.calls.clear()
-        self.joining.clear()
-        self.claimed.clear()
-        self.workers.clear()
-        self.broker, broker = None, self.broker
-        self._cut(broker)
+        for gone in (self.calls, self.joining, self.claimed, self.workers, self.fetchers, self.fetching):
+            gone.clear()
+        self._cut()
         self.book.crashed()
-        self._open()
+        self.broker = Broker(self.store, self.settings)
+        let_run()
+
+    def _cut(self):
+        """Cut the store off under the broker, and let that find out."""
+        store, self.store = self.store, self.store.crash()
+        broker, self.broker = self.broker, None
+        broker.consumers.close()
+        store.let_all_go()
         let_run()
 
     # --- members and calls -----------------------------------------------------------
@@ -228,35 +258,66 @@ class ConsumerStage:
             self.claimed.difference_update(held)
             self.joining.remove(worker)
         self.call(join)
-        return worker
+
+    def fetch(self, count, offset=None):
+        """Let somebody fetch, and wait for it until :meth:`give_up_fetching`."""
+        self.joins += 1
+        fetcher = Fetcher(self, f"fetch {self.joins}", by_offset=offset is not None)
+        self.fetchers.append(fetcher)
+
+        self.fetching = [one for one in self.fetching if not one.ready()]
+        self.fetching.append(self.call(
+            lambda: fetcher.take(self.consumers.fetch(NAME, count, timeout_s=1000, offset=offset))))
+
+    def give_up_fetching(self):
+        """Let all who wait in a fetch wait no longer; what they were given and have not seen is theirs for a while."""
+        gevent.killall(self.fetching)
+        self.book.gave_up()
 
     def settle(self, verb, entries, option=None):
         """Call *verb* for *entries*, ``(offset, token or None)``; the answer goes into the book."""
-        ticket = self.book.asked(verb, entries, option)
+        deliveries = [offset if token is None else [offset, token] for offset, token in entries]
         options = {"nack": {"delay_s": option}, "extend": {"seconds": option}}.get(verb, {})
+        self._settle(self.book.asked(verb, entries, option), deliveries, options)
 
-        broker = self.broker
+    def ack_before(self, offset):
+        """Acknowledge all that was delivered below *offset*."""
+        self._settle(self.book.asked_before(offset), [], {"before": offset})
 
-        def reply(count, error=None):
-            if broker is not self.broker:
-                return      # nobody hears it: this was before the crash
+    def _settle(self, ticket, deliveries, options):
+        broker, life = self.broker, self.book.cursor_life
+
+        def answered(count, error=None):
+            if broker is not self.broker or life != self.book.cursor_life:
+                return      # it is from before a crash, and nobody hears it, or from before a seek
             stale = set(error.offsets) if isinstance(error, StaleDelivery) else set()
             failed = error is not None and not isinstance(error, StaleDelivery)
-            assert not failed or isinstance(error, StoreFull), error
+            assert not failed or isinstance(error, (StoreFull, ConsumerDeleted) if self.seeking else StoreFull), error
             self.look_at_log()
             self.book.answered(ticket, count, stale, failed)
-        deliveries = [offset if token is None else [offset, token] for offset, token in entries]
-        self.broker.consumers.settle(verb, NAME, deliveries, options, reply)
+
+        def reply(*answer):
+            self._guarded(answered, *answer)
+        self.consumers.settle(ticket.verb, NAME, deliveries, options, reply)
         let_run()
 
     def call(self, function):
         """Let *function* run in a greenlet of its own, until it waits for the store."""
-        self.calls.append(gevent.spawn(function))
+        self.calls.append(gevent.spawn(self._guarded, function))
         let_run()
-        for call in self.calls[:]:
-            if call.ready():
-                self.calls.remove(call)
-                call.get()
+        return self.calls[-1]
+
+    def _guarded(self, function, *args):
+        try:
+            function(*args)
+        except Exception as error:      # or the broker would only log it
+            self.faults.append(error)
+
+    def look_at_calls(self):
+        """Raise what went wrong in a call, or is in the log as an internal error."""
+        self.calls = [call for call in self.calls if not call.ready()]
+        if self.faults:
+            raise self.faults[0]
 
     def at_once(self, function):
         """Return what *function* returns, with the store doing all that it waits for."""
@@ -264,86 +325,79 @@ class ConsumerStage:
         for _ in range(100):
             let_run()
             if greenlet.ready():
+                self.look_at_log()
                 return greenlet.get()
             self.store.commit()
             self.store.tell()
             self.store.let_read()
         raise AssertionError("there is no answer, and the store has nothing to do")
 
-    def describe(self):
-        return self.at_once(lambda: self.broker.consumers.describe(NAME))
+    # --- steering --------------------------------------------------------------------
 
-    def browse(self):
-        return self.at_once(lambda: self.broker.consumers.browse(NAME, limit=10_000))
+    def pause(self):
+        self.at_once(lambda: self.consumers.pause(NAME))
+
+    def resume(self):
+        self.book.paused = False
+        self.at_once(lambda: self.consumers.resume(NAME))
+
+    def seek(self, where):
+        """Go on at *where*: an offset, "new" or "earliest"."""
+        self.give_up_fetching()     # nobody could tell what it brings from what it brought before
+        while self.store.pending or self.store.untold:
+            self.commit()
+            self.tell()
+        cursor = {"new": self.broker.next, "earliest": self.store.bounds()[0]}.get(where, where)
+        self.seeking = True
+        self.at_once(lambda: self.consumers.seek(NAME, where))
+        self.seeking = False
+        self.book.sought(cursor)
+
+    def redrive(self, offsets):
+        letters = self._letters(offsets)
+        assert self.at_once(lambda: self.consumers.redrive(NAME, offsets=offsets)) == len(letters)
+        self.book.settled_letters(letters)
+
+    def purge(self, offsets):
+        letters = self._letters(offsets)
+        assert self.at_once(lambda: self.consumers.purge(NAME, offsets=offsets)) == len(letters)
+        self.book.settled_letters(letters)
+
+    def _letters(self, offsets):
+        return [letter for letter in self.book.letters if offsets is None or letter in offsets]
 
     # --- looking ---------------------------------------------------------------------
+
+    def describe(self):
+        return self.at_once(lambda: self.consumers.describe(NAME))
+
+    def browse(self):
+        return self.at_once(lambda: self.consumers.browse(NAME, limit=10_000))
+
+    def held_by(self, holder):
+        """Return ``(offset, token)`` of what *holder* was given, as far as it knows, and has not settled."""
+        return [(one.offset, one.tokens[-1]) for one in self.book.wanted.values()
+                if one.holder is holder and one.state == OUT and not one.asked]
 
     def look_at_log(self):
         """Take into the book what was committed since the last look."""
         if self.book is None:
             return
         for batch in self.store.all_from(self.seen):
-            for message, expires in zip(batch.messages(), batch.metadata.get("expires") or [None] * batch.count):
-                if message.offset < self.seen:
-                    continue
-                if message.topic == f"$dead.{NAME}":
-                    said = message.headers
-                    self.book.died(message.offset, said["dead-offset"], said["dead-reason"], said["dead-deliveries"],
-                                   message.key, message.payload)
-                elif batch.topic in self.wanted:
-                    self.book.committed(message.offset, message.key, message.payload,
-                                        None if expires is None else expires / 1e6 - EPOCH_S)
+            expires = batch.metadata.get("expires") or [None] * batch.count
+            for message, end_us in zip(batch.messages(), expires):
+                if message.offset >= self.seen:
+                    self._note(message, None if end_us is None else end_us / 1e6 - EPOCH_S)
         self.seen = self.store.bounds()[1]
 
-
-class Worker:
-    """A member, and what it was given and has not settled."""
-
-    def __init__(self, stage, name, max_in_flight, before=None):
-        self.stage, self.name, self.max_in_flight, self.before = stage, name, max_in_flight, before
-        self.asked_at = stage.clock.seconds, stage.book.step
-        self.overlaps = False   # with the join of another, so that nobody can know which was first
-        self.member = None
-
-    def begin(self, member):
-        self.member = member
-        self.stage.workers.append(self)
-        self.stage.book.joined(self, member.held, *self.asked_at)
-        if self.before in self.stage.workers:
-            self.before.leave()
-
-    def take(self):
-        """Take one thing, if there is one; return whether there was."""
-        self.stage.look_at_log()
-        item = self.member.take()
-        book = self.stage.book
-        if item is None:
-            return False
-        if isinstance(item, Gap):
-            book.gap(item.first, item.next, item.count, item.why)
-        elif hasattr(item, "batch"):
-            for message in item.batch.messages():
-                book.handed(self, message.offset, item.delivery, item.token, book.now + item.deadline_s)
-        return True
-
-    def take_all(self):
-        taken = False
-        while self.take():
-            taken = True
-        return taken
-
-    def leave(self):
-        self.stage.workers.remove(self)
-        self.member.close()
-        self.stage.book.left(self)
-        let_run()
-
-    @property
-    def has(self):
-        """``(offset, token)`` of what it was given, as far as it knows, and has not settled."""
-        return [(one.offset, one.tokens[-1]) for one in self.stage.book.wanted.values()
-                if one.holder is self and one.state == "out" and not one.asked]
+    def _note(self, message, expires):
+        if message.topic == f"$dead.{NAME}":
+            said = message.headers
+            self.book.died(message.offset, said["dead-offset"], said["dead-reason"], said["dead-deliveries"],
+                           message.key, message.payload)
+        elif message.topic in self.wanted:
+            self.book.committed(message.offset, message.key, message.payload, expires)
 
 
-def _nothing(_):
+def _nothing(*_):
     pass

@@ -167,7 +167,7 @@ class Flush:
         """It is on disk."""
         for _, state, cursor_from, cursor_to in self.moves:
             if cursor_from <= state.saved < cursor_to:
-                state.saved = cursor_to
+                state.save(cursor_to)
         for op in self.ops:
             _guarded(report, op.done)
         for consumer, *_ in self.moves:
@@ -176,8 +176,10 @@ class Flush:
     def failed(self, error, now, report):
         """It is not, and never will be."""
         self.error = error
-        for _, state, cursor_from, _ in self.moves:
+        for _, state, cursor_from, cursor_to in self.moves:
             state.sent = min(state.sent, cursor_from)
+            if cursor_from < cursor_to:
+                state.torn = max(state.torn, cursor_to)
         for op in reversed(self.ops):
             _guarded(report, op.failed, now)
         for consumer, *_ in self.moves:

@@ -196,7 +196,8 @@ class Core:
         fields = {
             "name": consumer.name, "id": state.id, "patterns": list(consumer.wanted.patterns),
             "options": consumer.options.as_map(), "created": consumer.created_us, "cursor": state.saved,
-            "trims": state.trims, "ahead": sorted(offset for offset in state.ahead if offset not in state.pending),
+            "trims": state.trims,
+            "ahead": sorted(offset for offset in state.ahead | state.passed if offset not in state.pending),
             "acked": state.acked, "redelivered": state.redelivered, "paused": consumer.paused, "part": state.part,
             "dead": consumer.dead.as_map(),
             "gaps": [[gap.first, gap.next, gap.count, gap.why] for gap in consumer.gaps],

@@ -40,7 +40,9 @@ class Snapshots:
             self._task = None
 
     def round(self):
-        """Write everything that has changed; waits for the disk."""
+        """Write everything that has changed; waits for the disk. Not while a failed commit is made good."""
+        if not all(consumer.state.is_whole for consumer in self._home.by_name.values()):
+            return
         self._weight = self._writing.weight
         journal_from = self._writing.journal_next
         for consumer in tuple(self._home.by_name.values()):

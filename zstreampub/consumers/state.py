@@ -26,6 +26,8 @@ class ConsumerState:
     def __init__(self, id, cursor, trims=0):
         self.id = id
         self.cursor = self.sent = self.saved = cursor
+        self.passed = set()             # settled ahead of the cursor, which has passed them and is not saved yet
+        self.torn = 0                   # a move of the cursor up to here was not stored, perhaps a later one was
         self.trims = trims              # trims up to this mark have been told, or were before the start
         self.pending = {}
         self.ahead = set()
@@ -39,6 +41,11 @@ class ConsumerState:
         self._armed = 0
         self._ready = []                # heap of runs
         self._sweep_at = 4096
+
+    @property
+    def is_whole(self):
+        """Whether a snapshot tells all: what was settled beyond a move that was not stored is in the journal only."""
+        return self.saved >= self.torn
 
     @property
     def live(self):
@@ -157,6 +164,14 @@ class ConsumerState:
         self.cursor = offset + 1
         if offset in self.pending:
             self._note_order(offset, offset + 1)
+        else:
+            self.passed.add(offset)
+
+    def save(self, cursor):
+        """Learn that the cursor is on disk as *cursor*."""
+        self.saved = cursor
+        if self.passed:
+            self.passed = {offset for offset in self.passed if offset >= cursor}
 
     def remember(self, runs, token):
         """Note that *runs* were settled under *token*."""
