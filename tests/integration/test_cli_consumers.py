@@ -80,7 +80,7 @@ def test_what_fails_comes_again_with_its_number_and_then_is_a_dead_letter(run, p
 
     assert code == 1
     assert sorted(lines_of(tries)) == ["bad.1", "bad.2", "good.1", "never.1"]
-    assert "message 1 of jobs.a, delivery 1: exit status 3; it comes again" in err[0]
+    assert "message 1 of jobs.a, delivery 1: exit status 3; it is given back" in err[0]
     code, out, _ = run("dead", "c")
     letters = [json.loads(line) for line in out]
     assert sorted((one["payload"], one["headers"]["dead-reason"], one["headers"]["dead-error"]) for one in letters) == [

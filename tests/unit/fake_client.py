@@ -102,7 +102,7 @@ class FakeClient:
         answer = self.answers[method]
         if isinstance(answer, BaseException):
             raise answer
-        return answer
+        return answer(*args, **options) if callable(answer) else answer
 
     def close(self):
         self.closed = True

@@ -209,13 +209,15 @@ def test_count_ends_in_the_middle_of_a_batch(run, client):
 
 
 def test_gaps_are_told_on_stderr(run, client):
-    client.batches = [sealed(0, "a"), gap(1, 1001, 1000, "retention"), gap(1001, 1005, None, "drop")]
+    client.batches = [sealed(0, "a"), gap(1, 1001, 1000, "retention"), gap(1001, 1005, None, "drop"),
+                      gap(1005, 1006, 1, "expired")]
 
     code, out, err = run("subscribe", "--format", "payload")
 
     assert (code, out) == (0, "a\n")
     assert err.splitlines() == ["zstreampub: gap: 1,000 messages in [1, 1001) will not come (retention)",
-                                "zstreampub: gap: an unknown number of messages in [1001, 1005) will not come (drop)"]
+                                "zstreampub: gap: an unknown number of messages in [1001, 1005) will not come (drop)",
+                                "zstreampub: gap: 1 message in [1005, 1006) will not come (expired)"]
 
 
 def test_a_subscription_that_was_ended_is_exit_code_1(run, client):
@@ -287,7 +289,7 @@ def test_publish_takes_terms_for_a_single_message(run, client):
 
     assert code == 0
     assert client.terms == [{"id": "i", "ttl_s": 60.0, "delay_s": 2.0, "unique": "content", "wait": "acked",
-                             "wait_for": ["billing", "audit"]}]
+                             "wait_for": ["billing", "audit"], "wait_timeout_s": 10.0}]
 
 
 def test_publish_takes_the_id_of_a_line_from_its_field(run, client, tmp_path):

@@ -74,7 +74,7 @@ def test_another_exit_status_gives_the_message_back_and_is_told(consume, said):
 
     assert code == 1
     assert said == [("nack", 3, "exit status 3"), ("nack", 4, "exit status 3")]
-    assert err.splitlines()[0] == "zstreampub: message 3 of a.b, delivery 1: exit status 3; it comes again"
+    assert err.splitlines()[0] == "zstreampub: message 3 of a.b, delivery 1: exit status 3; it is given back"
 
 
 @pytest.mark.parametrize("flags, status, verb", [
@@ -150,7 +150,7 @@ def test_a_command_over_its_time_is_killed_with_all_that_it_started(consume, sai
         patch.setattr(jobs, "_GRACE_S", 0.2)
         code, _, err = consume("c", "--job-timeout-s", "500ms", *python(fork), deliveries=[FakeDelivery(3, "x")])
 
-    assert code == 1 and "no end within 0.5 s; it comes again" in err
+    assert code == 1 and "no end within 0.5 s; it is given back" in err
     assert said == [("nack", 3, "no end within 0.5 s")]
     for pid in os.listdir(tmp_path):
         wait_gone(int(pid))
@@ -301,7 +301,9 @@ def test_settings_of_the_consumer_and_the_member_are_passed_on(consume, client):
 
 @pytest.mark.parametrize("args, reason", [
     ([], "NAME"), (["c", "--"], "after --"), (["c", "--", "no-such-command"], "no command 'no-such-command'"),
-    (["c", "--jobs", "0"], "0"), (["c", "--reject-on", "256"], "256"), (["c", "--backoff-s", "1s,soon"], "'soon'"),
+    (["c", "a.>", "./bill.sh"], "-- ./bill.sh"), (["c", "a.>", "/bin/true"], "-- /bin/true"),
+    (["c", "a.>", "jq .id"], "-- jq .id"), (["c", "--jobs", "0"], "0"), (["c", "--count", "x"], "not a valid integer."),
+    (["c", "--reject-on", "256"], "256"), (["c", "--backoff-s", "1s,soon"], "'soon'"),
 ])
 def test_wrong_use_is_told_before_anything_is_asked(run, client, args, reason):
     code, _, err = run("consume", *args)
@@ -316,6 +318,25 @@ def test_a_paused_consumer_is_told(consume, client, capfd):
     client.asked[2]["on_control"]({"control": "paused", "why": "dead letters: 3 of 3"})
 
     assert capfd.readouterr().err == "zstreampub: the consumer is paused: dead letters: 3 of 3\n"
+
+
+@pytest.mark.parametrize("args, greeting", [
+    (["c"], "joined c; a message is acknowledged when it is printed; ctrl-C ends"),
+    (["c", "a.>", "b/c", "--", "cat"], "joined c (a.>, b/c); cat is run for each message; ctrl-C ends"),
+])
+def test_people_are_told_what_was_joined_and_what_becomes_of_it(run, client, capfd, monkeypatch, args, greeting):
+    client.consumption.deliveries = [KeyboardInterrupt()]
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    run("consume", *args)
+    tell = client.asked[2]["on_control"]
+    capfd.readouterr()
+
+    for control in ({"control": "subscribed", "paused": "by request"}, {"control": "resumed"},
+                    {"control": "subscribed", "paused": False}):
+        tell(control)
+
+    assert capfd.readouterr().err.splitlines() == [f"zstreampub: {text}" for text in (
+        greeting, "the consumer is paused: by request", "the consumer goes on", "connected again")]
 
 
 # --- commands that run zstreampub ------------------------------------------------------

@@ -53,7 +53,8 @@ def test_one_consumer_is_shown_by_its_name(asked, args):
 def test_a_consumer_that_is_not_there_is_exit_code_1(asked):
     (code, out, err), _ = asked("consumers", "bling", consumer=errors.UnknownConsumer("There is no consumer 'bling'."))
 
-    assert (code, out, err) == (1, "", "zstreampub: There is no consumer 'bling'. (UnknownConsumer)\n")
+    assert (code, out, err) == (1, "", "zstreampub: There is no consumer 'bling'. 'zstreampub consumers' lists them, "
+                                       "'zstreampub consumers create' makes one. (UnknownConsumer)\n")
 
 
 def test_people_see_one_line_of_plain_values_for_each_consumer():
@@ -169,6 +170,17 @@ def test_what_waits_for_its_time_is_json_lines_when_piped(asked):
     (code, out, err), _ = asked("scheduled", scheduled=SCHEDULED)
 
     assert (code, [json.loads(line) for line in out.splitlines()], err) == (0, SCHEDULED, "")
+
+
+def test_all_that_waits_is_listed_however_much(asked):
+    def scheduled(options):
+        after = int(options.get("after", -1))
+        return [{**SCHEDULED[0], "id": str(n)} for n in range(after + 1, min(after + 1 + options["limit"], 2500))]
+
+    (code, out, err), called = asked("scheduled", scheduled=scheduled)
+
+    assert (code, err, len(called)) == (0, "", 3)
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [str(n) for n in range(2500)]
 
 
 def test_cancel_says_what_was_not_there(asked):

@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import sys
 from collections import deque
 from contextlib import closing
 
@@ -11,7 +12,8 @@ import click
 from ..errors import RequestTimeout, StaleDelivery
 from . import exits
 from .consumer_options import birth_options, given
-from .options import SECONDS, client_options, command, connected, end_on_sigterm, format_option, option
+from .encode import safe
+from .options import SECONDS, Whole, client_options, command, connected, end_on_sigterm, format_option, option
 from .screen import Out, line_of, note
 from .telling import losses_told, tell_gap
 
@@ -35,16 +37,16 @@ class WithCommand(click.Command):
          "  zstreampub consume nightly --until-idle-s 5s --format payload >> nightly.txt", cls=WithCommand)
 @click.argument("name")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]... [-- COMMAND...]")
-@option("--jobs", type=click.IntRange(1), default=1, metavar="N", help="Run up to N commands at a time.")
+@option("--jobs", type=Whole(1), default=1, metavar="N", help="Run up to N commands at a time.")
 @option("--job-timeout-s", type=SECONDS, metavar="SECONDS",
         help="Longest that a command may run; then it is killed, and the message given back. Default: no limit.")
-@option("--reject-on", type=click.IntRange(1, 255), multiple=True, default=[100], metavar="STATUS",
+@option("--reject-on", type=Whole(1, 255), multiple=True, default=[100], metavar="STATUS",
         help="Exit status that means: do not try this message again, make it a dead letter; repeatable.")
-@option("--count", type=click.IntRange(1), metavar="N", help="Stop after N messages.")
+@option("--count", type=Whole(1), metavar="N", help="Stop after N messages.")
 @option("--until-idle-s", type=SECONDS, metavar="SECONDS",
         help="Stop when no message has come for so long and no command is running.")
 @option("--member", metavar="TEXT", help="Who works here, for 'zstreampub consumers NAME'. Default: host and process.")
-@option("--max-in-flight", type=click.IntRange(1), metavar="N",
+@option("--max-in-flight", type=Whole(1), metavar="N",
         help="Most messages here that are not acknowledged. Default: as many as --jobs; where messages are printed, "
              "what the server has set.")
 @birth_options
@@ -69,15 +71,21 @@ def consume(ctx, name, patterns, address, timeout_s, jobs, job_timeout_s, reject
     from .jobs import Jobs, Shell  # loads gevent
 
     words = ctx.obj
+    for pattern in () if words else patterns:
+        if len(pattern.split()) > 1 or ("/" in pattern and (pattern[0] == "." or shutil.which(pattern))):
+            raise click.UsageError(f"{pattern!r} is no pattern. A command comes after --: consume {name} PATTERN -- "
+                                   f"{pattern}")
     if words and " " not in words[0] and shutil.which(words[0]) is None:
         raise click.UsageError(f"There is no command {words[0]!r} here.")
     most = options["max_in_flight"] or (jobs if words else None)
     if count is not None:
         most = min(most or count, count)        # more would only be given back, as delivered once
     options = {**options, "max_in_flight": most, "member": options["member"] or f"{socket.gethostname()}:{os.getpid()}"}
+    greet = count is None and until_idle_s is None and sys.stderr.isatty()
+    controls = _Controls(name, patterns, words, greet)
     with connected(address, timeout_s) as client:
         end_on_sigterm()
-        consumption = client.consume(list(patterns) or None, name, on_gap=tell_gap, on_control=_tell_control,
+        consumption = client.consume(list(patterns) or None, name, on_gap=tell_gap, on_control=controls.tell,
                                      **given(options))
         with losses_told(client), closing(consumption):
             if not words:
@@ -128,6 +136,25 @@ def _check(delivery, answer):
         note(f"message {delivery.offset} was printed, but its acknowledgement came too late: it comes again")
 
 
-def _tell_control(control):
-    if control.get("control") == "paused":
-        note(f"the consumer is paused: {control.get('why')}")
+class _Controls:
+    """Tells people what was joined and is done with its messages, and what becomes of the stream."""
+
+    def __init__(self, name, patterns, words, greet):
+        what = f"{name} ({', '.join(map(safe, patterns))})" if patterns else name
+        done = f"{safe(words[0])} is run for each message" if words else "a message is acknowledged when it is printed"
+        self._greeting = f"joined {what}; {done}; ctrl-C ends" if greet else None
+        self._greeted = False
+
+    def tell(self, control):
+        why = control.get("paused") or control.get("why")
+        if control.get("control") == "subscribed":
+            greeting = "connected again" if self._greeted else self._greeting
+            self._greeted = True
+            if greeting:
+                note(greeting)
+            if control.get("paused"):
+                note(f"the consumer is paused: {why}")
+        elif control.get("control") == "paused":
+            note(f"the consumer is paused: {why}")
+        elif control.get("control") == "resumed":
+            note("the consumer goes on")

@@ -8,7 +8,7 @@ from . import exits
 from .consumer_options import START, birth_options, change_options, given
 from .nouns import noun
 from .options import client_options, command, connected, option
-from .screen import Out, note, show_rows, to_json
+from .screen import Out, note, show_pairs, show_rows, to_json
 from .stats import flat
 
 COLUMNS = ["consumer", "mode", "members", "lag", "lag_s", "in_flight", "waiting", "dead", "paused"]
@@ -167,8 +167,7 @@ def _show(found, as_json):
         return
     found = dict(found)
     members = found.pop("members", [])
-    rows = [{"what": name, "value": _time(value) if name in _TIMES else value} for name, value in flat(found)]
-    show_rows(rows, ["what", "value"], False, "")
+    show_pairs([(name, _time(value) if name in _TIMES else value) for name, value in flat(found)], "what", "")
     if members:
         show_rows(members, ["id", "member", "name", "in_flight", "active"], False, "")
 

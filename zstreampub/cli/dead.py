@@ -4,11 +4,11 @@ import click
 
 from . import exits
 from .nouns import noun
-from .options import client_options, command, connected, format_option, option
+from .options import Whole, client_options, command, connected, format_option, option
 from .screen import Out, line_of, note, show_rows
 
 COLUMNS = ["offset", "reason", "deliveries", "topic", "of", "key", "error", "payload"]
-_offsets = click.argument("offsets", nargs=-1, type=click.IntRange(0), metavar="[OFFSET]...")
+_offsets = click.argument("offsets", nargs=-1, type=Whole(0), metavar="[OFFSET]...")
 _all_option = option("--all", "everything", is_flag=True, help="All of them, instead of OFFSETs.")
 
 
@@ -26,8 +26,8 @@ def dead():
 
 @command("  zstreampub dead list billing --json | jq 'select(.headers[\"dead-reason\"] == \"rejected\")'", name="list")
 @click.argument("name")
-@option("--first", type=click.IntRange(0), metavar="OFFSET", help="Begin at this offset of a dead letter.")
-@option("--limit", type=click.IntRange(1), default=100, metavar="N", help="Show at most N.")
+@option("--first", type=Whole(0), metavar="OFFSET", help="Begin at this offset of a dead letter.")
+@option("--limit", type=Whole(1), default=100, metavar="N", help="Show at most N.")
 @option("--json", "as_json", is_flag=True, help="JSON lines also on a terminal.")
 @client_options
 def list_(name, first, limit, as_json, address, timeout_s):
@@ -46,7 +46,7 @@ def list_(name, first, limit, as_json, address, timeout_s):
 
 @command("  zstreampub dead show billing 1234 --format payload")
 @click.argument("name")
-@click.argument("offsets", nargs=-1, required=True, type=click.IntRange(0), metavar="OFFSET...")
+@click.argument("offsets", nargs=-1, required=True, type=Whole(0), metavar="OFFSET...")
 @format_option
 @client_options
 def show(name, offsets, format, address, timeout_s):

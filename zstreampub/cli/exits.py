@@ -9,7 +9,7 @@ import traceback
 
 import click
 
-from ..errors import ConnectionLost, StoreError, ZStreamPubError
+from ..errors import ConnectionLost, ConsumerConflict, StoreError, UnknownConsumer, ZStreamPubError
 from . import environment
 
 OK, REFUSED, USAGE, UNREACHABLE, STORE, BUG, INTERRUPTED, READER_GONE, TERMINATED = 0, 1, 2, 3, 4, 70, 130, 141, 143
@@ -26,6 +26,12 @@ Exit codes:
   141  whoever read the output has left (as in 'zstreampub subscribe | head')
   143  SIGTERM
 """
+
+
+_HINTS: dict[type, str] = {      # what the server says in terms of methods, in terms of commands
+    UnknownConsumer: " 'zstreampub consumers' lists them, 'zstreampub consumers create' makes one.",
+    ConsumerConflict: " 'zstreampub consumers NAME' shows it, 'zstreampub consumers update NAME' changes it.",
+}
 
 
 class ReaderGone(Exception):
@@ -84,7 +90,7 @@ def explain(error):
     if isinstance(error, StoreError):
         return STORE, str(error)
     if isinstance(error, ZStreamPubError):
-        return REFUSED, f"{error} ({type(error).__name__})"
+        return REFUSED, f"{error}{_HINTS.get(type(error), '')} ({type(error).__name__})"
     if isinstance(error, OSError):
         return REFUSED, str(error)
     return BUG, f"a fault of zstreampub itself, {type(error).__name__}: {error} (ZSTREAMPUB_TRACEBACK=1 shows where)"

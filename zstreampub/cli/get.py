@@ -3,12 +3,12 @@
 import click
 
 from . import exits
-from .options import client_options, command, connected, format_option
+from .options import Whole, client_options, command, connected, format_option
 from .screen import note, show_message
 
 
 @command("  zstreampub get 1234 --format payload")
-@click.argument("offset", type=click.IntRange(0))
+@click.argument("offset", type=Whole(0))
 @format_option
 @client_options
 def get(offset, format, address, timeout_s):

@@ -57,7 +57,7 @@ class Shell:
             return str(error)
         except _Ended as error:
             delivery.nack(reason=str(error)).get()
-            return f"{error}; it comes again"
+            return f"{error}; it is given back"
         except OSError as error:
             if error.errno != E2BIG:
                 raise CannotRun(f"{self._words[0]}: {error.strerror}.") from error
@@ -71,7 +71,7 @@ class Shell:
         if status in _CANNOT_RUN:
             raise CannotRun(f"{self._words[-1]!r} cannot be run: {reason}.")
         delivery.nack(reason=reason).get()
-        return f"{reason}; it comes again"
+        return f"{reason}; it is given back"
 
     def _run(self, delivery):
         process = subprocess.Popen(self._words, stdin=subprocess.PIPE, start_new_session=True,

@@ -38,6 +38,12 @@ class Parsed(click.ParamType):
             self.fail(f"{str(error).removesuffix('.')}.", param, ctx)
 
 
+class Whole(click.IntRange):
+    """click's, under a name that people know."""
+
+    name = "integer"
+
+
 BYTES = Parsed("bytes", units.parse_bytes)
 ENDPOINT = Parsed("endpoint", units.parse_endpoint)
 STORE = Parsed("store", units.parse_store)

@@ -10,7 +10,7 @@ import click
 from ..errors import InvalidTopic, ZStreamPubError
 from ..topics import check_topic
 from . import exits
-from .options import SECONDS, client_options, command, connected, option
+from .options import SECONDS, Whole, client_options, command, connected, option
 from .screen import Out, note
 from .source import MAX_LINE_BYTES, Source
 from .template import Template, field_of
@@ -40,8 +40,9 @@ _GOODBYE_S = 2.0    # after ctrl-C: how long the answers to what was sent are wa
 @option("--delay", "delay_s", type=SECONDS, help="It comes that much later; its id for 'zstreampub cancel' goes to "
                                                  "stdout.")
 @option("--wait-acked", "consumers", metavar="CONSUMER", multiple=True,
-        help="Wait until CONSUMER has acknowledged it; repeatable. The answer, JSON, goes to stdout.")
-@option("--batch", type=click.IntRange(1, 1_000_000), default=4096, metavar="N",
+        help="Wait until CONSUMER has acknowledged it, up to --timeout-s; repeatable. The answer, JSON, goes to "
+             "stdout; exit code 1 if one has not.")
+@option("--batch", type=Whole(1, 1_000_000), default=4096, metavar="N",
         help="At most N lines wait for the server's answer.")
 @option("--keep-going/--stop", default=True, help="After a line that cannot be published: skip it, or end there.")
 @client_options
@@ -57,7 +58,7 @@ def publish(arguments, lines_topic, json_topic, address, timeout_s, **values):
         raise click.UsageError("--json-payload and --bytes exclude each other.")
     if lines_topic and json_topic:
         raise click.UsageError("--lines and --json exclude each other.")
-    terms = _terms(values)
+    terms = _terms(values, timeout_s)
     if lines_topic or json_topic:
         if terms or (lines_topic and values["id"]):
             raise click.UsageError("--id (but with --json), --unique, --ttl, --delay and --wait-acked are for a "
@@ -71,12 +72,12 @@ def publish(arguments, lines_topic, json_topic, address, timeout_s, **values):
     return _publish_one(topic, text, values, headers, terms, address, timeout_s)
 
 
-def _terms(values):
+def _terms(values, timeout_s):
     terms = {name: values[name] for name in ("ttl_s", "delay_s") if values[name] is not None}
     if values["unique"]:
         terms["unique"] = "content"
     if values["consumers"]:
-        terms.update(wait="acked", wait_for=list(values["consumers"]))
+        terms.update(wait="acked", wait_for=list(values["consumers"]), wait_timeout_s=timeout_s)
     return terms
 
 

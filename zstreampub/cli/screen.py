@@ -15,6 +15,7 @@ from .encode import Lines, message_json, payload_text, safe, to_json
 from .exits import ReaderGone
 
 _PIECE = select.PIPE_BUF
+OFFSETS = {"offset", "of", "first", "next", "position", "cursor", "floor"}      # shown as they are typed
 
 
 class Out:
@@ -100,6 +101,11 @@ def show_rows(rows, columns, as_json, empty):
         _print_table(rows, [*columns, *sorted(others)])
 
 
+def show_pairs(pairs, what, empty):
+    """Show ``(name, value)`` pairs to people, the names under the heading *what*."""
+    show_rows([{what: name, "value": cell(value, name)} for name, value in pairs], [what, "value"], False, empty)
+
+
 def _print_table(rows, columns):
     from rich.console import Console
     from rich.table import Table
@@ -109,7 +115,7 @@ def _print_table(rows, columns):
     for name in columns:
         table.add_column(name, justify="right" if _is_number(rows[0].get(name)) else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell(row.get(name))) for name in columns))
+        table.add_row(*(Text(cell(row.get(name), name)) for name in columns))
     console = Console()
     whole = console.options.update(width=10_000)
     if len(columns) > 4 and console.measure(table, options=whole).maximum > console.width:     # few columns fold well
@@ -130,18 +136,18 @@ def _print_records(console, rows, columns):
         table.add_column(style="bold")
         table.add_column(overflow="fold")
         for name in columns:
-            table.add_row(name, Text(cell(row.get(name))))
+            table.add_row(name, Text(cell(row.get(name), name)))
         console.print(table)
 
 
-def cell(value):
-    """Return *value* as a person reads it in a table."""
+def cell(value, name=""):
+    """Return *value* as a person reads it in a table, in a column or row of this *name*."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return f"{value:,}"
+        return str(value) if name.rpartition(".")[2] in OFFSETS else f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.3f}".rstrip("0").rstrip(".")
     if isinstance(value, (list, tuple)):

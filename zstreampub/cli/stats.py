@@ -1,7 +1,7 @@
 """``zstreampub stats``: the server's counters."""
 
 from .options import client_options, command, connected, option
-from .screen import Out, show_rows, to_json
+from .screen import Out, show_pairs, to_json
 
 
 @command("  zstreampub stats --json | jq .next")
@@ -16,8 +16,7 @@ def stats(as_json, address, timeout_s):
         out.write(to_json(counters))
         out.flush()
     else:
-        show_rows([{"counter": name, "value": value} for name, value in flat(counters)],
-                  ["counter", "value"], False, "no counters")
+        show_pairs(flat(counters), "counter", "no counters")
 
 
 def flat(counters, prefix=""):

@@ -5,7 +5,18 @@ from contextlib import closing
 
 import click
 
-from .options import BYTES, SECONDS, Parsed, client_options, command, connected, end_on_sigterm, format_option, option
+from .options import (
+    BYTES,
+    SECONDS,
+    Parsed,
+    Whole,
+    client_options,
+    command,
+    connected,
+    end_on_sigterm,
+    format_option,
+    option,
+)
 from .screen import Out, line_of, note
 from .state import NoState, State
 from .telling import losses_told, tell_gap
@@ -25,11 +36,11 @@ from .units import parse_start, parse_until
 @option("--state", metavar="FILE", type=click.Path(dir_okay=False),
         help="Keep in FILE where to resume; where FILE exists, begin there and not at --start. At least once: what "
              "was printed in the last half second before a crash is printed again.")
-@option("--count", type=click.IntRange(1), metavar="N", help="Stop after N messages.")
+@option("--count", type=Whole(1), metavar="N", help="Stop after N messages.")
 @option("--policy", metavar="NAME",
         help="What a full queue on the server does: spill, drop, drop_oldest, conflate, disconnect, block. "
              "Default: what the server has set.")
-@option("--max-messages", type=click.IntRange(1), help="Bound of that queue in messages.")
+@option("--max-messages", type=Whole(1), help="Bound of that queue in messages.")
 @option("--max-bytes", type=BYTES, help="Bound of that queue in bytes.")
 @option("--block-timeout-s", type=SECONDS, help="With block: longest that a publisher is held.")
 @option("--name", metavar="TEXT", help="A name to show in 'zstreampub subscriptions'.")

@@ -10,7 +10,8 @@ _LOOK_S = 0.25
 def tell_gap(gap):
     """Say which messages will not come."""
     count = "an unknown number of" if gap["count"] is None else f"{gap['count']:,}"
-    note(f"gap: {count} messages in [{gap['first']}, {gap['next']}) will not come ({gap['why']})")
+    what = "message" if gap["count"] == 1 else "messages"
+    note(f"gap: {count} {what} in [{gap['first']}, {gap['next']}) will not come ({gap['why']})")
 
 
 @contextmanager
