@@ -143,8 +143,9 @@ class LmdbState(LogState):
         """Read everything; returns how the store was left."""
         version = txn.get(b"format", db=db.meta)
         if version is None or bytes(version) != NUMBER.pack(FORMAT):
-            raise StoreVersion(f"The store has format {bytes(version or b'').hex() or 'unknown'}, this program "
-                               f"reads format {FORMAT}. Use the version of zstreampub that wrote it.")
+            found = "an unknown format" if version is None else f"format {int.from_bytes(bytes(version), 'big')}"
+            raise StoreVersion(f"The store has {found}, this program reads format {FORMAT}. Use the version of "
+                               "zstreampub that wrote it, or another directory.")
         ends = Ends.unpack(txn.get(b"state", db=db.meta))
         self.epoch = bytes(txn.get(b"epoch", db=db.meta)).hex()
         self.end, self.first, self.time_us, self.mark, self.checkpoint = ends[:5]
