@@ -95,8 +95,9 @@ class Broker(Intake):
             self._idle.set()
 
     def _answer(self, append):
+        reply, append.reply = append.reply, None        # who is told holds it: a circle would keep its batches a while
         try:
-            append.reply(append)
+            reply(append)
         except Exception as error:      # the publisher's own callback must not tear the fan-out of the others
             self.report(error)
 

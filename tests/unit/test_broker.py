@@ -1,5 +1,7 @@
 """The broker: its limits, its answers, and what happens to whoever waits on it."""
 
+import gc
+
 import gevent
 import pytest
 from gevent.event import Event
@@ -60,6 +62,27 @@ def test_publish_returns_the_offset_and_the_message_can_be_looked_up(broker):
     assert broker.last("a", "other") is None
     assert broker.last("b") is None
     assert broker.get(first + 3) is None
+
+
+def test_what_was_published_is_let_go_of_without_a_garbage_collection(broker):
+    broker.publish("a", 1)
+    let_run()
+    gc.collect()
+    gc.disable()
+    before = appends()
+    try:
+        broker.publish("a", 2)
+        broker.publish_many("a", [3, 4])
+        let_run()
+
+        assert appends() <= before
+    finally:
+        gc.enable()
+
+
+def appends():
+    """Return the appends that are in memory still."""
+    return {one for one in gc.get_objects() if type(one) is Append}
 
 
 def test_what_repeats_an_id_is_delivered_once_though_its_append_has_something_new(broker):

@@ -1,8 +1,11 @@
 """Settling deliveries: what counts, what is stale, and what comes again."""
 
+import gc
+
 import pytest
 
 from tests.unit.consumers.desk import given, settle, taken
+from zstreampub.consumers.lease import Mark
 from zstreampub.errors import InvalidOption, StaleDelivery, UnknownConsumer
 
 
@@ -193,3 +196,24 @@ def test_whoever_watches_an_offset_is_told_who_acknowledged_it(desk):
     assert told == ["c", "d"]
     assert everything == [("c", [0, 10]), ("d", [5, 6, 7, 8])]
     assert desk.consumers.wanting("a") == ["c", "d"]
+
+
+def test_what_was_settled_is_let_go_of_without_a_garbage_collection(desk):
+    desk.broker.publish_many("a", list(range(10)))
+    got = taken(desk.join())
+    gc.collect()
+    gc.disable()
+    before = marks()
+    try:
+        desk.consumers.ack("c", named(got[:5]))
+        desk.consumers.nack("c", named(got[5:]))
+        settle()
+
+        assert marks() <= before
+    finally:
+        gc.enable()
+
+
+def marks():
+    """Return those leases of settled messages that are in memory still."""
+    return {one for one in gc.get_objects() if type(one) is Mark and one.size}
