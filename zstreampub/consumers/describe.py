@@ -73,14 +73,21 @@ class Describing(Browsing):
         """Measure in the log what is not settled."""
         state, wanted = consumer.state, consumer.wanted
         cursor, low = state.cursor, state.lowest
-        done_ahead = sum(offset not in state.pending for offset in state.ahead)
-        pending = state.live - (len(state.ahead) - done_ahead)      # below the cursor
+        done = sorted(offset for offset in state.ahead if offset not in state.pending)
+        pending = state.live - (len(state.ahead) - len(done))       # below the cursor
         messages, size = self._measure_pending(state, wanted, low, cursor, pending) if low is not None else (0, 0)
         if consumer.backlog is None:
             consumer.backlog = Backlog(self.store, wanted)
         new, new_bytes = consumer.backlog.measure(cursor, self.store.bounds()[1])
         seconds = 0.0 if oldest_time is None else max(0.0, self.clock.wall_us() / 1e6 - oldest_time)
-        return {"messages": messages + max(0, new - done_ahead), "bytes": size + new_bytes, "seconds": seconds}
+        return {"messages": messages + max(0, new - self._count(wanted, done)), "bytes": size + new_bytes, "seconds": seconds}
+
+    def _count(self, wanted, offsets):
+        """Return how many of *offsets* are in the log still; of many that lie apart, all."""
+        runs = runs_of(offsets)
+        if len(runs) > 2 * _MEASURED_RUNS:
+            return len(offsets)
+        return sum(self.store.measure(wanted, first, next).messages for first, next in pairs(runs))
 
     def _measure_pending(self, state, wanted, low, cursor, pending):
         """Return ``(messages, bytes)`` of what is pending below *cursor*; of much, about the bytes."""
