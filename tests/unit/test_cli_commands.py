@@ -275,12 +275,12 @@ def test_lists_are_json_lines_when_piped(run, command, rows):
 
 
 def test_an_unreachable_server_is_named_with_what_to_do(run, client):
-    client.refuse["a"] = errors.RequestTimeout("No answer.")
+    client.refuse["a"] = errors.RequestTimeout("No answer from the server at tcp://127.0.0.1:1.")
 
     code, _, said = run("publish", "a", "x", "--address", "tcp://127.0.0.1:1")
 
     assert code == 3
-    assert "No answer. Is a server running at tcp://127.0.0.1:1? 'zstreampub serve' starts one" in said
+    assert "at tcp://127.0.0.1:1. Is a server running there? 'zstreampub serve' starts one" in said
 
 
 def test_publish_takes_terms_for_a_single_message(run, client):

@@ -100,7 +100,7 @@ def connected(address, timeout_s):
     try:
         yield client
     except ConnectionLost as error:
-        raise ConnectionLost(f"{error} Is a server running at {address}? "
+        raise ConnectionLost(f"{error} Is a server running there? "
                              "'zstreampub serve' starts one, --address names another.") from error
     finally:
         patience.kill()

@@ -71,9 +71,9 @@ class Call:
 
     def expire(self):
         """Give up: the time is over."""
-        reached = "No answer" if self._sent else "No connection to the server"
-        self._end(None, RequestTimeout(f"{reached} within {self.timeout_s} s for {self._method!r}.",
-                                       timeout_s=self.timeout_s))
+        reached = "No answer from" if self._sent else "No connection to"
+        text = f"{reached} {self._channels.server} within {self.timeout_s} s for {self._method!r}."
+        self._end(None, RequestTimeout(text, timeout_s=self.timeout_s))
 
     def settle(self, value, error):
         """Take the outcome; called once. A call that shares its answer among several does it here."""

@@ -93,6 +93,11 @@ class Channels:
         return self._closed is None
 
     @property
+    def server(self):
+        """The server in an error's text."""
+        return f"the server at {' or '.join(sorted(self._addresses))}"
+
+    @property
     def is_up(self):
         return self._connection is not None and self._connection.up and self._broken is None
 

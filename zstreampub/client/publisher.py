@@ -79,8 +79,8 @@ class Publisher:
         """Settle those of its entries that have no outcome yet with RequestTimeout."""
         for entry in patience.entries:
             said = "It was not sent, and will not be." if entry.request is None else "It may or may not be stored."
-            self.give_up(entry, RequestTimeout(f"No answer to the publish within {patience.timeout_s} s. {said}",
-                                               timeout_s=patience.timeout_s))
+            text = f"No answer to the publish from {self._channels.server} within {patience.timeout_s} s. {said}"
+            self.give_up(entry, RequestTimeout(text, timeout_s=patience.timeout_s))
 
     def give_up(self, entry, error):
         """Settle *entry* with *error*, unless it is settled; if it was not sent yet, it never will be.

@@ -91,7 +91,7 @@ class Reader:
         except BaseException as error:
             self.close()
             if type(error) is RequestTimeout:
-                raise RequestTimeout(f"The server did not answer the subscribe within {timeout_s} s.",
+                raise RequestTimeout(f"No answer to the subscribe from {self._channels.server} within {timeout_s} s.",
                                      timeout_s=timeout_s) from None
             raise
 
