@@ -5,6 +5,7 @@ What is opened twice in one process is opened once: the queues and tables of a d
 
 from functools import partial
 
+from ..errors import InvalidOption
 from ..views.table import Table as _Table
 from ..views.workqueue import WorkQueue
 from .places import Place
@@ -57,6 +58,10 @@ class AckQueue(_Placed, WorkQueue):
 
     def __init__(self, path, auto_resume=True, *, name="default", topic=None, unique=False, maxsize=0, **settings):
         settings = {name: value for name, value in settings.items() if name not in _THEIRS}
+        if "serializer" in settings:
+            raise InvalidOption("There is no serializer here: items are plain values, and nothing is pickled. Make a "
+                                "map of an object (dataclasses.asdict), or put the bytes of a serializer of your own.",
+                                option="serializer")
 
         def begin(place):
             WorkQueue.__init__(self, place.port, name, topic=topic, unique=unique, maxsize=maxsize, **settings)
