@@ -1,5 +1,6 @@
 """What the README tells a newcomer to type works when it is typed."""
 
+import codeop
 import os
 import re
 import subprocess
@@ -60,6 +61,16 @@ def test_a_python_example_of_the_readme_runs(number, endpoint, tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", range(len(blocks("python"))))
+def test_a_python_example_of_the_readme_can_be_pasted_into_a_prompt(number):
+    statement = []
+    for line in [*blocks("python")[number].splitlines(), ""]:
+        statement.append(line)
+        if codeop.compile_command("\n".join(statement), symbol="single") is not None:      # else it goes on
+            statement = []
+    assert not statement
 
 
 def test_the_commands_of_the_readme_run(endpoint, tmp_path):
