@@ -105,6 +105,9 @@ class Book:
     def gave_up(self):
         """Somebody did not wait for what a fetch brings; it may have a lease all the same."""
         self.given_up, self.lapsed = self.now, FAR
+        for one in self.wanted.values():
+            if one.state == BACK:
+                one.due = 0.0       # it may have been on its way, and is given back at once
         self.disturb()
 
     def failed(self):
@@ -161,7 +164,9 @@ class Book:
         one = self.wanted.get(message.offset)
         assert one is not None, f"{message.offset} was not asked for"
         assert (message.key, message.payload) == (one.key, one.payload), f"{message} is not {one}"
-        assert one.unsettled, f"{worker.name} was given what is settled: {one}"
+        # What was told to be lost may come all the same from memory after a seek, for that told nothing of it.
+        assert one.unsettled or (one.state == GONE and one.told and one.removed), (
+            f"{worker.name} was given what is settled: {one}")
         assert not self.paused, f"{worker.name} was given {one} by a paused consumer"
         for ticket in one.asked:
             assert not ticket.must[one.offset], f"{worker.name} was given what is being settled: {one}"
@@ -328,7 +333,7 @@ class Book:
         for one in self.wanted.values():
             of_old = [*one.of_old, *one.tokens]
             one.begin(NEW if one.offset >= cursor else OUTSIDE)
-            one.of_old, one.told = of_old, one.removed
+            one.of_old, one.told = of_old, one.is_excused(self.now)
         self.cursor = self.floor = cursor
         self.cursor_life += 1
 
