@@ -80,7 +80,8 @@ class Describing(Browsing):
             consumer.backlog = Backlog(self.store, wanted)
         new, new_bytes = consumer.backlog.measure(cursor, self.store.bounds()[1])
         seconds = 0.0 if oldest_time is None else max(0.0, self.clock.wall_us() / 1e6 - oldest_time)
-        return {"messages": messages + max(0, new - self._count(wanted, done)), "bytes": size + new_bytes, "seconds": seconds}
+        messages += max(0, new - self._count(wanted, done))
+        return {"messages": messages, "bytes": size + new_bytes, "seconds": seconds}
 
     def _count(self, wanted, offsets):
         """Return how many of *offsets* are in the log still; of many that lie apart, all."""
