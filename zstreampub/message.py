@@ -28,18 +28,15 @@ freeze a file of the old version under ``tests/data``, and describe it in docs/p
 """
 
 import struct
-from bisect import bisect_right
-from itertools import accumulate
-from zlib import crc32
 
 import msgpack
 
+from .columns import HAS_EXPIRY, HAS_IDS, HAS_LENGTHS, HAS_METADATA, HEADER, Columns, checksum, flags_of
 from .errors import BatchTooLarge, InvalidBatch, StoreCorrupt
 from .payload import (
     METADATA_COLUMNS,
     Undecodable,
     can_be_carried,
-    check_message_size,
     check_metadata,
     content_id,
     pack_payloads,
@@ -49,12 +46,6 @@ from .payload import (
 from .topics import check_topic
 
 VERSION = 1
-HEADER = struct.Struct(">BBHIQQIII")
-HAS_LENGTHS = 1
-HAS_METADATA = 2
-HAS_EXPIRY = 4
-HAS_IDS = 8
-
 NEVER_US = 1 << 62
 
 _MICRO = 1_000_000
@@ -180,7 +171,7 @@ class Batch:
             raise InvalidBatch(f"A batch is bytes, not {type(packed).__name__}.")
         try:
             batch = cls.parse(packed)
-            columns = _Columns(packed)
+            columns = Columns(packed)
         except (StoreCorrupt, InvalidBatch) as error:
             raise InvalidBatch(str(error)) from error
         check_topic(batch.topic)
@@ -188,7 +179,7 @@ class Batch:
             raise BatchTooLarge(f"A batch has at most {max_batch_messages} messages, this one has {batch.count}.",
                                 count=batch.count, limit=max_batch_messages)
         columns.check_sizes(batch.count, max_message_bytes)
-        if _checksum(packed, memoryview(packed)[HEADER.size:]) != columns.checksum:
+        if checksum(packed, memoryview(packed)[HEADER.size:]) != columns.checksum:
             raise InvalidBatch("The checksum of the batch does not fit its content.")
         return batch
 
@@ -205,11 +196,11 @@ class Batch:
         parts += values
         tail = _pack(metadata) if metadata else b""
         if tail:
-            flags |= HAS_METADATA | _flags_of(metadata)
+            flags |= HAS_METADATA | flags_of(metadata)
             parts.append(tail)
         body = b"".join(parts)
         head = HEADER.pack(VERSION, flags, len(name), len(values), first, time_us, sum(lengths), len(tail), 0)
-        packed = b"".join((head[:-4], _checksum(head, body).to_bytes(4, "big"), body))
+        packed = b"".join((head[:-4], checksum(head, body).to_bytes(4, "big"), body))
         return cls(packed, topic, len(values), first, time_us)
 
     def seal(self, first, time_us):
@@ -224,13 +215,13 @@ class Batch:
 
     def verify(self):
         """Raise StoreCorrupt unless the bytes are what the publisher packed."""
-        if _checksum(self.packed, memoryview(self.packed)[HEADER.size:]) != HEADER.unpack_from(self.packed)[-1]:
+        if checksum(self.packed, memoryview(self.packed)[HEADER.size:]) != HEADER.unpack_from(self.packed)[-1]:
             raise StoreCorrupt(f"The batch at offset {self.first} does not fit its checksum.", offset=self.first)
 
     @property
     def payloads(self):
         """The decoded payloads, a list; an :class:`Undecodable` where a value is broken."""
-        columns = _Columns(self.packed)
+        columns = Columns(self.packed)
         values = unpack_column(columns.payloads, columns.lengths(self.count))
         if values is None:      # the slow way finds the one bad payload
             return [unpack_payload(raw) for raw in columns.raw_payloads(self.count)]
@@ -239,12 +230,12 @@ class Batch:
     @property
     def raw_payloads(self):
         """The payloads as packed, a list of bytes."""
-        return _Columns(self.packed).raw_payloads(self.count)
+        return Columns(self.packed).raw_payloads(self.count)
 
     @property
     def metadata(self):
         """The metadata columns: dict of ``key``, ``id``, ``headers``, ``expires`` -> list of ``count`` entries."""
-        return _Columns(self.packed).metadata()
+        return Columns(self.packed).metadata()
 
     @property
     def has_expiry(self):
@@ -292,6 +283,15 @@ class Batch:
         ids = [content_id(raw) for raw in raws]
         return self.assemble(self.topic, raws, {**self.metadata, "id": ids}, self.first, self.time_us)
 
+    @classmethod
+    def joined(cls, batches):
+        """Return all messages of *batches*, which have one topic, as one batch that is not sealed yet."""
+        columns = [(batch.count, batch.metadata) for batch in batches]
+        names = {name for _, metadata in columns for name in metadata}
+        metadata = {name: [value for count, one in columns for value in one.get(name) or [None] * count]
+                    for name in METADATA_COLUMNS if name in names}
+        return cls.assemble(batches[0].topic, [raw for batch in batches for raw in batch.raw_payloads], metadata)
+
     def slice(self, start, stop):
         """Return the messages ``start <= i < stop`` of this batch as a batch of their own."""
         if start == 0 and stop == self.count:
@@ -308,7 +308,7 @@ class Batch:
 
     def count_within(self, room, most, at_end=False):
         """Return how many messages at its start (or *at_end*), at most *most*, make a batch of *room* bytes or less."""
-        columns = _Columns(self.packed)
+        columns = Columns(self.packed)
         count = columns.count_within(room, self.count, min(most, self.count), at_end)
         if columns.flags & HAS_METADATA:        # it was taken to be spread evenly
             while count and self._end_of(count, at_end).size > room:
@@ -337,83 +337,3 @@ class Batch:
             items.append(b"".join((bytes((0x84 + len(extra),)), head, _pack(self.first + at),
                                    b"\xa7payload", raw, tail)))
         return items
-
-
-class _Columns:
-    """Where the columns of a packed batch lie; raises InvalidBatch if they do not fit the bytes."""
-
-    __slots__ = ("packed", "flags", "lengths_at", "payloads_at", "payload_bytes", "metadata_at", "checksum")
-
-    def __init__(self, packed):
-        _, self.flags, topic_bytes, count, _, _, self.payload_bytes, metadata_bytes, self.checksum = \
-            HEADER.unpack_from(packed)
-        self.packed = memoryview(packed)
-        self.lengths_at = HEADER.size + topic_bytes
-        self.payloads_at = self.lengths_at + (4 * count if self.flags & HAS_LENGTHS else 0)
-        self.metadata_at = self.payloads_at + self.payload_bytes
-        if (self.metadata_at + metadata_bytes != len(packed) or count == 0
-                or bool(metadata_bytes) != bool(self.flags & HAS_METADATA)
-                or self.flags & ~(HAS_LENGTHS | HAS_METADATA | HAS_EXPIRY | HAS_IDS)
-                or (self.flags & (HAS_EXPIRY | HAS_IDS) and not metadata_bytes)):
-            raise InvalidBatch(f"The columns of the batch do not add up to its {len(packed)} bytes.")
-
-    @property
-    def payloads(self):
-        return self.packed[self.payloads_at:self.metadata_at]
-
-    def lengths(self, count):
-        if self.flags & HAS_LENGTHS:
-            return struct.unpack_from(f">{count}I", self.packed, self.lengths_at)
-        return (self.payload_bytes // count,) * count
-
-    def raw_payloads(self, count):
-        column, at, raws = bytes(self.payloads), 0, []
-        for length in self.lengths(count):
-            raws.append(column[at:at + length])
-            at += length
-        return raws
-
-    def metadata(self):
-        if not self.flags & HAS_METADATA:
-            return {}
-        return msgpack.unpackb(self.packed[self.metadata_at:])
-
-    def count_within(self, room, count, most, at_end):
-        """What :meth:`Batch.count_within` promises of a batch of *count* messages, if it has no metadata."""
-        room -= self.lengths_at
-        if room <= 0:
-            return 0
-        share = -(-(len(self.packed) - self.metadata_at) // count)
-        if not self.flags & HAS_LENGTHS:
-            return min(most, room // (self.payload_bytes // count + share))
-        lengths = self.lengths(count)
-        lengths = lengths[:-most - 1:-1] if at_end else lengths[:most]
-        return bisect_right(list(accumulate(length + 4 + share for length in lengths)), room)
-
-    def check_sizes(self, count, max_message_bytes):
-        if self.flags & HAS_LENGTHS:
-            lengths = self.lengths(count)
-            total, longest, shortest = sum(lengths), max(lengths), min(lengths)
-        else:
-            longest = shortest = self.payload_bytes // count
-            total = longest * count
-        if total != self.payload_bytes or shortest == 0:
-            raise InvalidBatch("The lengths of the payloads do not add up, or a payload has no bytes.")
-        check_message_size(longest, max_message_bytes)
-        if self.flags & HAS_METADATA:
-            try:
-                metadata = self.metadata()
-            except Exception as error:      # msgpack raises ten kinds
-                raise InvalidBatch(f"The metadata of the batch is no msgpack map: {error}.") from error
-            check_metadata(metadata, count)
-            if self.flags & (HAS_EXPIRY | HAS_IDS) != _flags_of(metadata):
-                raise InvalidBatch("The flags of the batch do not say which columns its metadata has.")
-
-
-def _flags_of(metadata):
-    return (HAS_EXPIRY if "expires" in metadata else 0) | (HAS_IDS if "id" in metadata else 0)
-
-
-def _checksum(head, body):
-    """Return the CRC-32 of what the publisher has written: all but what the store fills in."""
-    return crc32(body, crc32(head[24:32], crc32(head[:8])))

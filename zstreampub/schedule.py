@@ -40,6 +40,7 @@ MOST_LISTED = 10_000
 
 _MOVED = 512            # taken from the store at once
 _MOVED_BYTES = 4 << 20
+_JOINED_BYTES = 64 << 10
 _MOVING = 1 << 15       # under way: a publisher may be held by a subscriber's policy, and others must not wait for it
 _LOOK_S = 1.0           # the clock may be set, so it is looked at this often while anything waits
 _AGAIN_S = 5.0          # what could not be moved is tried again after this long
@@ -246,7 +247,7 @@ class Schedule:
             except StoreError as error:
                 self._moved(group, Append(), error)
             else:
-                self._put(group, batches)
+                self._put(group, _joined(batches))
 
     def _put(self, due, batches):
         append = Append(batches, records=without([key for key, _ in due]))
@@ -305,6 +306,19 @@ class Schedule:
         if now - self._complained_at >= _COMPLAIN_S:
             self._complained_at = now
             logger.warning("%s; it is tried again: %s: %s", what, type(error).__name__, error)
+
+
+def _joined(batches):
+    """Return *batches*, with small ones for one topic that follow each other as one: so the log takes them best."""
+    runs, size = [], 0
+    for batch in batches:
+        if runs and runs[-1][0].topic == batch.topic and size + batch.size <= _JOINED_BYTES:
+            runs[-1].append(batch)
+            size += batch.size
+        else:
+            runs.append([batch])
+            size = batch.size
+    return [Batch.joined(run) if len(run) > 1 else run[0] for run in runs]
 
 
 def _new_of(batch, offsets):

@@ -100,6 +100,20 @@ def test_a_slice_of_a_batch_is_the_slice_of_its_messages(parts, data):
                 [message.as_map() for message in batch.messages()[start:stop]])
 
 
+@given(st.lists(columns(), min_size=1, max_size=4))
+def test_batches_of_one_topic_that_are_joined_keep_all_their_messages(parts):
+    batches = [Batch.of("a", *rest) for _, *rest in parts]
+
+    joined = Batch.joined(batches)
+
+    Batch.check(joined.packed, LARGE, MANY)
+    for batch in (joined, *batches):
+        batch.seal(0, 5)
+    fields = ("payload", "key", "id", "headers", "expires")
+    assert same([[getattr(message, name) for name in fields] for message in joined.messages()],
+                [[getattr(message, name) for name in fields] for batch in batches for message in batch.messages()])
+
+
 @given(columns())
 def test_equal_lengths_need_no_column_of_lengths(parts):
     batch = Batch.of(*parts)

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.hand_store import Stage
-from zstreampub import fanout
-from zstreampub import message as message_module
+from zstreampub import columns, fanout
 from zstreampub.errors import SlowConsumer
 from zstreampub.topics import matches
 
@@ -142,7 +141,7 @@ def test_whoever_stops_at_any_time_and_resumes_at_the_position_misses_nothing(po
 @pytest.mark.parametrize("policy", ["drop", "drop_oldest", "conflate"])
 def test_a_full_queue_opens_a_batch_a_few_times_however_many_messages_and_keys_it_has(policy, monkeypatch):
     opened = Counter()
-    column_type = message_module._Columns
+    column_type = columns.Columns
     raw_payloads = column_type.raw_payloads
 
     def counted(self, count):

@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 GROUND = [      # what server and client share
     {"errors", "stats", "version"},
     {"topics", "wire", "payload"},
+    {"columns"},
     {"message"},
     {"views/"},
 ]

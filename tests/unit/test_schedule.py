@@ -77,6 +77,50 @@ def test_they_come_in_the_order_of_their_times(broker, calendar):
     assert payloads(broker, 3) == [100, 200, 300]
 
 
+def test_what_is_due_at_one_time_comes_in_the_order_of_publishing_and_lies_in_the_log_together(broker, calendar):
+    due = time.time() + FAR_S
+    for number in range(10):
+        broker.publish("a" if number < 6 else "b", number, at=due, key=f"k{number}" if number % 2 else None)
+    subscription = broker.subscribe()
+    calendar.ahead_us = (FAR_S + 1) * 1_000_000
+
+    batches = [subscription.get(10), subscription.get(10)]
+    assert [(batch.topic, batch.payloads) for batch in batches] == [("a", [0, 1, 2, 3, 4, 5]), ("b", [6, 7, 8, 9])]
+    assert [message.key for message in batches[1].messages()] == [None, "k7", None, "k9"]
+    assert broker.schedule.count == 0
+
+
+def test_a_repeated_id_among_what_is_due_together_holds_up_nothing_else(broker, calendar):
+    broker.publish("a", "first", id="x")
+    due = time.time() + FAR_S
+    for number, id in enumerate([None, "x", "y", "y", None]):
+        broker.publish("a", number, at=due, id=id)
+    broker.publish_many("a", [5, 6, 7], ids=["z", "x", "w"], at=due)
+    calendar.ahead_us = (FAR_S + 1) * 1_000_000
+
+    assert payloads(broker, 6) == ["first", 0, 2, 4, 5, 7]
+    with gevent.Timeout(10):
+        while broker.schedule.count:
+            gevent.idle()
+    assert broker.next == 6
+
+
+def test_a_clock_that_is_set_back_makes_nobody_come_twice(broker, calendar):
+    due = time.time() + FAR_S
+    broker.publish("a", "now", at=due)
+    broker.publish("a", "later", at=due + 50)
+    calendar.ahead_us = (FAR_S + 20) * 1_000_000
+    assert payloads(broker, 1) == ["now"]
+
+    calendar.ahead_us = 0
+    broker.publish("a", "between")
+    assert [one["at"] for one in broker.schedule.list()] == pytest.approx([due + 50])
+
+    calendar.ahead_us = (FAR_S + 60) * 1_000_000
+    assert payloads(broker, 3) == ["now", "between", "later"]
+    assert broker.schedule.count == 0
+
+
 def test_a_time_that_is_past_is_now(broker):
     broker.publish("a", "past", at=1.0)
     assert payloads(broker, 1) == ["past"]
