@@ -148,18 +148,26 @@ class Schedule:
             self._leaving[key].wait()
         left = self._leaving[key] = Event()
         try:
-            if key not in bodies(self._store, [key]):
-                return False, None
-            answer = AsyncResult()
+            body = bodies(self._store, [key]).get(key)
+            error = None if body is None else self._remove(key)
+        except StoreError as failure:
+            body, error = b"", failure
+        del self._leaving[key]
+        left.set()
+        if error is not None:
+            self._note(key, len(body))      # who moves may have passed over it meanwhile
+        return body is not None and error is None, error
+
+    def _remove(self, key):
+        """Take the records of *key* away; return None, or the error for which they are still there."""
+        answer = AsyncResult()
+        try:
             self._append(Append(reply=answer.set, records=without([key])))
-            error = answer.get().error
-            self.count -= error is None
-            return error is None, error
         except ZStreamPubError as error:
-            return False, error
-        finally:
-            del self._leaving[key]
-            left.set()
+            return error
+        error = answer.get().error
+        self.count -= error is None
+        return error
 
     def list(self, topic=None, *, after=None, limit=None):
         """Return what waits as maps ``id``, ``topic``, ``at`` (seconds), ``size``; what is due first comes first.

@@ -8,7 +8,7 @@ import pytest
 from zstreampub import publishing
 from zstreampub import schedule as schedules
 from zstreampub.broker import Broker
-from zstreampub.errors import AccessError, InvalidOption, LimitExceeded, StoreFull
+from zstreampub.errors import AccessError, InvalidOption, LimitExceeded, Overloaded, StoreFull
 from zstreampub.settings import Settings
 
 FAR_S = 10_000
@@ -156,6 +156,25 @@ def test_what_came_cannot_be_taken_back(broker):
     id = broker.publish("a", 1, delay_s=0)
     payloads(broker, 1)
     assert broker.schedule.cancel(id) is False
+
+
+def test_what_could_not_be_taken_back_comes_even_if_it_became_due_in_between(broker, calendar):
+    id = broker.publish("a", "there", delay_s=FAR_S)
+    append, schedule = broker.append, broker.schedule
+
+    def refuse(_):
+        schedule._append = append
+        calendar.ahead_us = (FAR_S + 1) * 1_000_000
+        schedule._changed.set()
+        for _ in range(5):
+            gevent.idle()       # who moves looks, and finds that somebody else has it in hand
+        raise Overloaded("Too much waits for the disk.")
+
+    schedule._append = refuse
+    with pytest.raises(Overloaded):
+        schedule.cancel(id)
+
+    assert payloads(broker, 1) == ["there"]
 
 
 def test_the_schedule_survives_a_restart(tmp_path, calendar):
