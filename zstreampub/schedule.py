@@ -163,8 +163,8 @@ class Schedule:
         answer = AsyncResult()
         try:
             self._append(Append(reply=answer.set, records=without([key])))
-        except ZStreamPubError as error:
-            return error
+        except ZStreamPubError as refused:
+            return refused
         error = answer.get().error
         self.count -= error is None
         return error

@@ -189,7 +189,7 @@ class Flush:
         """Tell whoever waits, and let go of everything: the marks know this flush, and would be a circle with it."""
         for reply, count, error in self.replies:
             _guarded(report, reply, 0 if self.error else count, self.error or error)
-        self.ops = self.replies = ()
+        self.ops, self.replies = [], []
 
 
 def _put_back(op, back, runs, now):
