@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from .views.carrier import Carrier
+from .threads.carrier import Carrier
 from .views.ports import Port
 from .views.table import Table
 from .views.workqueue import WorkQueue

@@ -18,7 +18,7 @@ from .message import Batch
 from .payload import check_message_size
 from .publishing import PLAIN, TERMS, Order, check_may_publish, parse_terms, publish_many_result, publish_result
 from .store import Append
-from .views.carrier import thread_id
+from .threads.waits import thread_id
 
 
 class Intake:

@@ -10,7 +10,7 @@ import pytest
 from gevent.event import Event
 
 from zstreampub.errors import StoreClosed
-from zstreampub.facade.home import Home
+from zstreampub.threads.home import Home
 
 
 class Inside:

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 # Lowest first. "name" is zstreampub/name.py, "name/" is the folder with all in it.
 GROUND = [      # what server and client share
     {"errors", "stats", "version"},
-    {"topics", "wire", "payload"},
+    {"topics", "wire", "payload", "threads/", "disk/"},
     {"columns"},
     {"message"},
     {"views/"},
@@ -42,7 +42,7 @@ TOWER_VISITORS = {"cli/", "facade/", "__init__"}
 
 # A dependency is imported only by the files behind its door.
 DOORS = {
-    "lmdb": {"stores/"},
+    "lmdb": {"disk/"},
     "zerorpc": {"service", "methods", "server"},
     "zmq": {"transport", "server", "client/connection"},
     "click": {"cli/"},

@@ -10,13 +10,14 @@ import lmdb
 import pytest
 
 from tests.store_tools import DEADLINE_S, EVERYTHING, PLENTY, Stores, contents, read_all
+from zstreampub.disk import environment
+from zstreampub.disk.environment import READ_THREADS
 from zstreampub.errors import StoreClosed, StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreVersion
 from zstreampub.message import Batch
 from zstreampub.settings import Settings
 from zstreampub.store import Append
-from zstreampub.stores import environment, measuring, open_store, reading, rows
+from zstreampub.stores import measuring, open_store, reading, rows
 from zstreampub.stores.checkpoint import RELAXED_SKIP
-from zstreampub.stores.environment import READ_THREADS
 from zstreampub.topics import PatternSet
 
 

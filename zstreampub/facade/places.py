@@ -11,16 +11,15 @@ from ..broker import Broker
 from ..client import Client
 from ..client.ports import ClientPort
 from ..settings import Retention, Settings
+from ..threads.home import Home
+from ..threads.waits import allocate_lock, start_thread
 from ..views.ahead import AheadPort
 from ..views.ports import Port
-from .home import Home
 
 # Of a store that this process has for itself: what was taken is nobody else's until it is given back.
 _SETTINGS = Settings(retention=(Retention("table.>", newest_per_key=True),), rejoin_grace_s=Port.ack_wait_s,
                      consumer_pending=2_000_000, id_window_messages=1_000_000, id_window_s=Port.ack_wait_s)
 
-_start_thread = monkey.get_original("_thread", "start_new_thread")
-_allocate_lock = monkey.get_original("_thread", "allocate_lock")
 _lock = monkey.get_original("_thread", "RLock")()
 _open: dict = {}        # where -> Place
 
@@ -103,7 +102,7 @@ class Place:
                 self.leave(user)
 
         try:
-            _start_thread(work, ())
+            start_thread(work, ())
         except RuntimeError:
             pass        # the process ends; it is closed then
 
@@ -134,7 +133,7 @@ class _Latch:
     """An event for native threads."""
 
     def __init__(self):
-        self._lock = _allocate_lock()
+        self._lock = allocate_lock()
         self._lock.acquire()
         self.set = self._lock.release
 

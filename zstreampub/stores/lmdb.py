@@ -14,20 +14,27 @@ import gevent
 from gevent.event import AsyncResult
 from gevent.threadpool import ThreadPool
 
+from ..disk.directory import lock_directory, sync_directory
+from ..disk.environment import READ_THREADS, Environment, Layout
 from ..errors import StoreClosed, StoreCorrupt, StoreError
 from ..store import Store
 from . import measuring, reading
 from .check import check_store
 from .checkpoint import LmdbState, left_unclean
-from .directory import lock_directory, sync_directory
-from .environment import READ_THREADS, Environment
 from .journal import read_journal, read_records
 from .orders import Close, Guarding, Removed, Trim
 from .producers import Producers
+from .records import DATABASES
 from .writer import Writer
 
 MESSAGES_PER_READ = 500     # single messages looked up in one transaction
 NEWEST_TRIES = 3
+
+_LAYOUT = Layout(
+    DATABASES,
+    "holds an LMDB environment that is not a zstreampub store of format 2. Name another directory. If zstreampub 0.1 "
+    "wrote it, read it with that version: 'zstreampub subscribe --start earliest --until end'.",
+    "Trim it, set retention, raise max_store_bytes, or free space on the disk.")
 
 _open_stores: "weakref.WeakSet[LmdbStore]" = weakref.WeakSet()
 
@@ -48,7 +55,8 @@ class LmdbStore(Store):
         self._settings = settings
         self._lock = lock_directory(self._directory)
         try:
-            self._environment = Environment(self._directory, settings)
+            self._environment = Environment(self._directory, _LAYOUT, settings.max_store_bytes,
+                                            settings.durability)
             try:
                 self._state = self._open()
             except BaseException:

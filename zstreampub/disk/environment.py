@@ -9,12 +9,12 @@ never changed while somebody reads; no writemap (a full disk would kill the proc
 import errno
 import os
 import types
+from typing import NamedTuple
 
 import lmdb
 from gevent.monkey import get_original
 
 from ..errors import StoreClosed, StoreCorrupt, StoreError, StoreFull, StoreVersion
-from .records import DATABASES
 
 MAX_READERS = 512
 READ_THREADS = 4
@@ -22,7 +22,7 @@ FIRST_MAP_BYTES = 16 << 20
 MOST_GROWTH_BYTES = 1 << 30
 # Kept for removing: beyond the limit of the map, and on the disk ahead of need, so that
 # deleting, which writes new pages before it frees old ones, works when all else is full.
-# What the hub notes of consumers may use half of it: acknowledging goes on as well.
+# What has ``reserve`` (the hub's notes of consumers) may use half of it: acknowledging goes on as well.
 RESERVE_BYTES = 4 << 20
 NOTES_BYTES = RESERVE_BYTES // 2
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
@@ -32,15 +32,29 @@ _MAGIC = 0xBEEFC0DE
 _SimpleQueue = get_original("queue", "SimpleQueue")
 
 
-class Environment:
-    """The databases in one directory (``db``), and two ways to use them: :meth:`read` and :meth:`write`.
+class Layout(NamedTuple):
+    """What lives in an environment: its *databases*, and sentences about it.
 
-    ``fresh`` tells that its databases have only just been made.
+    *stranger* says, after the directory, that what is found there is something else, and what to do; *relief* what
+    makes room when the map cannot grow.
     """
 
-    def __init__(self, directory, settings):
+    databases: tuple
+    stranger: str
+    relief: str
+
+
+class Environment:
+    """The databases of *layout* in one directory (``db``), and two ways to use them: :meth:`read` and :meth:`write`.
+
+    Its map grows up to *max_bytes*; *durability* is ``"sync"``, or ``"relaxed"``: a power cut may take back the last
+    commit. ``fresh`` tells that its databases have only just been made.
+    """
+
+    def __init__(self, directory, layout, max_bytes, durability):
+        self._layout = layout
         self._data = os.path.join(directory, "data.mdb")
-        self._limit = settings.max_store_bytes
+        self._limit = max_bytes
         self._closed = False
         # Each reader holds a token; who changes the map or closes takes them all.
         self._tokens = _SimpleQueue()
@@ -49,8 +63,8 @@ class Environment:
         if not fresh:
             self._map_bytes = max(self._map_bytes, min(os.path.getsize(self._data) - RESERVE_BYTES, self._limit))
         try:
-            self._env = lmdb.open(directory, map_size=self._map_bytes, max_dbs=len(DATABASES), lib_version=0,
-                                  max_readers=MAX_READERS, metasync=settings.durability == "sync", readahead=False)
+            self._env = lmdb.open(directory, map_size=self._map_bytes, max_dbs=len(layout.databases), lib_version=0,
+                                  max_readers=MAX_READERS, metasync=durability == "sync", readahead=False)
         except lmdb.Error as error:
             raise _cannot_open(directory, error) from error
         try:
@@ -78,15 +92,13 @@ class Environment:
         try:
             if not self.fresh:
                 return types.SimpleNamespace(**{
-                    name: self._env.open_db(name.encode(), create=False) for name in DATABASES})
+                    name: self._env.open_db(name.encode(), create=False) for name in self._layout.databases})
             # All in one transaction: a store has all its databases or none.
             with self._env.begin(write=True) as txn:
                 return types.SimpleNamespace(**{
-                    name: self._env.open_db(name.encode(), txn=txn) for name in DATABASES})
+                    name: self._env.open_db(name.encode(), txn=txn) for name in self._layout.databases})
         except lmdb.NotFoundError as error:
-            raise StoreVersion(f"{directory} holds an LMDB environment that is not a zstreampub store of format 2. "
-                               "Name another directory. If zstreampub 0.1 wrote it, read it with that version: "
-                               "'zstreampub subscribe --start earliest --until end'.", path=directory) from error
+            raise StoreVersion(f"{directory} {self._layout.stranger}", path=directory) from error
         except lmdb.Error as error:
             raise _cannot_open(directory, error) from error
 
@@ -131,10 +143,8 @@ class Environment:
                 if reserve:
                     return self._write_in_reserve(work, NOTES_BYTES)
                 if turned:
-                    raise StoreFull(
-                        f"The store has reached {self._map_bytes >> 20} MiB and cannot grow. Trim it, set "
-                        "retention, raise max_store_bytes, or free space on the disk.",
-                        limit=self._limit) from error
+                    raise StoreFull(f"The store has reached {self._map_bytes >> 20} MiB and cannot grow. "
+                                    f"{self._layout.relief}", limit=self._limit) from error
                 # Pages freed by the last commit may be used again only after one more.
                 self._write_in_reserve(_turn)
                 turned = True
@@ -262,7 +272,7 @@ def _cannot_open(directory, error):
 def _translated(error):
     code = error.args[1] if len(error.args) > 1 else None
     if isinstance(error, (lmdb.DiskError, lmdb.MapFullError)) or code in _FULL or "File too large" in str(error):
-        return StoreFull(f"The disk is full ({error}). Free some space; publishing goes on by itself then.")
+        return StoreFull(f"The disk is full ({error}). Free some space; storing goes on by itself then.")
     if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError)):
         return StoreCorrupt(f"The store is damaged ({error}). Restore it from a backup.")
     return StoreError(f"The store cannot go on: {error}. Look at the disk, then start again.")

@@ -8,12 +8,10 @@ import os
 import weakref
 
 import gevent
-from gevent import monkey
 
-from ..views.carrier import Carrier
+from .carrier import Carrier
+from .waits import allocate_lock, start_thread
 
-_start_thread = monkey.get_original("_thread", "start_new_thread")
-_allocate_lock = monkey.get_original("_thread", "allocate_lock")
 _homes = weakref.WeakSet()
 
 
@@ -23,11 +21,11 @@ class Home:
     def __init__(self, open):
         self._process = os.getpid()
         self._closed = False
-        self._ended = _allocate_lock()
+        self._ended = allocate_lock()
         self._ended.acquire()
-        ready = _allocate_lock()
+        ready = allocate_lock()
         ready.acquire()
-        _start_thread(self._live, (ready.release,))
+        start_thread(self._live, (ready.release,))
         ready.acquire()
         try:
             self.inside = self.carrier.call(open, block=True)

@@ -9,14 +9,9 @@ for threads that are real (``gevent.threadpool``, C code, ``_thread``).
 import os
 
 import gevent
-from gevent import monkey
-from gevent._hub_local import get_hub_if_exists
-from gevent.hub import Waiter
 
 from ..errors import StoreClosed
-
-_allocate_lock = monkey.get_original("_thread", "allocate_lock")
-thread_id = monkey.get_original("_thread", "get_ident")     # the patched one tells greenlets apart
+from .waits import allocate_lock, new_wait, thread_id
 
 
 class Carrier:
@@ -26,7 +21,7 @@ class Carrier:
         self._loop = gevent.get_hub().loop
         self._home = thread_id()
         self._process = os.getpid()
-        self._gate = _allocate_lock()
+        self._gate = allocate_lock()
         self._calls = set()         # under way; touched on the hub only
         self._is_closed = self._is_mute = False
 
@@ -40,8 +35,7 @@ class Carrier:
             raise RuntimeError("This is the hub's own thread: use the broker itself here, the bridge in others.")
         if os.getpid() != self._process:
             raise RuntimeError("This was opened in another process, before a fork. Open it after the fork.")
-        hub = None if block else get_hub_if_exists()
-        wait = _LockWait() if hub is None else _HubWait(hub)
+        wait = new_wait(block)
         call = _Call(function, undo, wait.wake)
         try:
             self._post(self._start, call)
@@ -145,41 +139,6 @@ class _Call:
     def _take_back(self):
         if self.error is None and self._undo is not None:
             gevent.spawn(self._undo, self.result)
-
-
-class _LockWait:
-    """How a thread without a hub waits."""
-
-    def __init__(self):
-        self._lock = _allocate_lock()
-        self._lock.acquire()
-        self.wake = self._lock.release
-        self.wait = self._lock.acquire
-
-    def leave(self):
-        """Be done with it."""
-
-
-class _HubWait:
-    """How a greenlet waits, of another hub than the one where the call runs."""
-
-    def __init__(self, hub):
-        self._waiter = Waiter(hub)
-        self.wait = self._waiter.get
-        self._bell = hub.loop.async_()
-        self._bell.start(self._waiter.switch, None)
-        self._gate = _allocate_lock()
-
-    def wake(self):
-        with self._gate:
-            if self._bell is not None:
-                self._bell.send()
-
-    def leave(self):
-        with self._gate:        # a bell must not be rung once it is closed
-            bell, self._bell = self._bell, None
-        bell.stop()
-        bell.close()
 
 
 def _nothing():
