@@ -1,7 +1,5 @@
 """Work queues of a real server, used from several processes; and a script of persist-queue's kind."""
 
-import os
-import re
 import subprocess
 import sys
 
@@ -257,16 +255,3 @@ def test_looking_updating_failing_and_clearing_work_over_the_wire(client):
     assert (q.ack_failed_count(), q.acked_count()) == (1, 4)
     q.clear_acked_data(keep_latest=0, clear_ack_failed=True)
     assert (q.ack_failed_count(), q.acked_count(), q.empty()) == (0, 0, True)
-
-
-@pytest.mark.parametrize("number", [0, 1])
-def test_an_example_of_the_documentation_runs(number, tmp_path):
-    text = (ROOT / "docs" / "queues.rst").read_text()
-    blocks = re.findall(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text, re.MULTILINE)
-    program = re.sub("^   ", "", blocks[number], flags=re.MULTILINE)
-
-    done = subprocess.run([sys.executable, "-W", "error", "-c", program], cwd=tmp_path, capture_output=True, text=True,
-                          timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)})
-
-    assert done.returncode == 0 and not done.stderr, done.stderr
-    assert done.stdout

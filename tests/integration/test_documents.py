@@ -1,4 +1,7 @@
-"""What the README tells a newcomer to type works when it is typed."""
+"""What the README and the documents in docs/ tell people to type works when it is typed.
+
+A Python example is a program of its own; the server that it may need is the README's.
+"""
 
 import codeop
 import os
@@ -9,18 +12,28 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).resolve().parents[2] / "README.rst").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.rst", *sorted(ROOT.glob("docs/*.rst"))]
 BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n\n((?:   .*\n|\n)+)", re.MULTILINE)
 ENDPOINT = "tcp://127.0.0.1:4242"
+ENDLESS = {"clients.rst"}       # loops of stock clients that never end; tests/integration/test_stock_*.py has them
 
 
-def blocks(language):
-    return [re.sub(r"^   ", "", text, flags=re.MULTILINE) for kind, text in BLOCK.findall(README) if kind == language]
+def blocks(document, language):
+    return [re.sub(r"^   ", "", text, flags=re.MULTILINE)
+            for kind, text in BLOCK.findall(document.read_text()) if kind == language]
+
+
+def examples(documents):
+    """Return a test's parameters: each Python example."""
+    return [pytest.param(block, id=f"{document.stem}-{number}") for document in documents
+            if document.name not in ENDLESS for number, block in enumerate(blocks(document, "python"))]
 
 
 def commands():
     """Return the zstreampub commands of the README, without the one that serves."""
-    lines = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
+    lines = [line[2:] for block in blocks(DOCUMENTS[0], "console") for line in block.splitlines()
+             if line.startswith("$ ")]
     return [line for line in lines if line.startswith("zstreampub ") and " serve " not in line]
 
 
@@ -28,7 +41,8 @@ def commands():
 def endpoint(tmp_path_factory):
     """The README's own serve command on a free port."""
     folder = tmp_path_factory.mktemp("readme")
-    serve = next(line[2:].strip() for block in blocks("console") for line in block.splitlines() if " serve " in line)
+    serve = next(line[2:].strip() for block in blocks(DOCUMENTS[0], "console") for line in block.splitlines()
+                 if " serve " in line)
     server = subprocess.Popen(in_environment(serve.replace(ENDPOINT, "tcp://127.0.0.1:*")), shell=True, cwd=folder,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     for line in server.stdout:
@@ -50,23 +64,22 @@ def run(command, folder, **options):
 
 
 def test_the_readme_has_examples_for_each_of_the_three_uses():
-    assert len(blocks("python")) >= 4 and len(commands()) >= 2
+    assert len(blocks(DOCUMENTS[0], "python")) >= 4 and len(commands()) >= 2
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_a_python_example_of_the_readme_runs(number, endpoint, tmp_path):
-    program = blocks("python")[number].replace(ENDPOINT, endpoint)
-
-    done = run([sys.executable, "-c", program], tmp_path, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+@pytest.mark.parametrize("block", examples(DOCUMENTS))
+def test_a_python_example_runs(block, endpoint, tmp_path):
+    done = run([sys.executable, "-W", "error", "-c", block.replace(ENDPOINT, endpoint)], tmp_path,
+               env={**os.environ, "PYTHONUNBUFFERED": "1"})
 
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_a_python_example_of_the_readme_can_be_pasted_into_a_prompt(number):
+@pytest.mark.parametrize("block", examples(DOCUMENTS[:1]))
+def test_a_python_example_of_the_readme_can_be_pasted_into_a_prompt(block):
     statement = []
-    for line in [*blocks("python")[number].splitlines(), ""]:
+    for line in [*block.splitlines(), ""]:
         statement.append(line)
         if codeop.compile_command("\n".join(statement), symbol="single") is not None:      # else it goes on
             statement = []
