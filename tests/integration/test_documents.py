@@ -67,6 +67,15 @@ def test_the_readme_has_examples_for_each_of_the_three_uses():
     assert len(blocks(DOCUMENTS[0], "python")) >= 4 and len(commands()) >= 2
 
 
+# First of all: it works on everything that is in the log.
+def test_the_commands_of_the_readme_run(endpoint, tmp_path):
+    for command in commands():
+        done = run(in_environment(command), tmp_path, shell=True, env={**os.environ, "ZSTREAMPUB_ADDRESS": endpoint})
+
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+    assert '"id": 7' in done.stdout
+
+
 @pytest.mark.parametrize("block", examples(DOCUMENTS))
 def test_a_python_example_runs(block, endpoint, tmp_path):
     done = run([sys.executable, "-W", "error", "-c", block.replace(ENDPOINT, endpoint)], tmp_path,
@@ -84,11 +93,3 @@ def test_a_python_example_of_the_readme_can_be_pasted_into_a_prompt(block):
         if codeop.compile_command("\n".join(statement), symbol="single") is not None:      # else it goes on
             statement = []
     assert not statement
-
-
-def test_the_commands_of_the_readme_run(endpoint, tmp_path):
-    for command in commands():
-        done = run(in_environment(command), tmp_path, shell=True, env={**os.environ, "ZSTREAMPUB_ADDRESS": endpoint})
-
-        assert done.returncode == 0, f"{command}: {done.stderr}"
-    assert '"id": 7' in done.stdout
