@@ -59,6 +59,7 @@ class Consumption(Reader):
         self._turn_at = monotonic()
         self._patient_until = 0.0   # until when the program is taken to be about to take the next
         self.working = 0            # callbacks at work: their messages are to stay ours
+        self.ahead = {}             # offset -> Lease of what another thread has taken, and not handed out yet
         self._renewal = None
         super().__init__(channels, reconnect=reconnect, on_gap=on_gap, on_control=on_control,
                          on_ready=_weakly(self._look_soon))
@@ -117,6 +118,16 @@ class Consumption(Reader):
         """Say *key* of *delivery*, which is to be worked on for longer; return the future."""
         self._patient_until = max(self._patient_until, monotonic() + key[1])
         return self._acks.add(key, delivery.offset, delivery.offset + 1, delivery.token, self.member)
+
+    def is_ours(self, delivery):
+        """Whether it was not delivered again since, and its lease has not run out. May be asked in any thread."""
+        return self._held.get(delivery.offset) is delivery.lease and monotonic() < delivery.lease.ends_at
+
+    def hand_on(self, delivery):
+        """Take note that the program has been given a delivery that was ``ahead``."""
+        if self.ahead.get(delivery.offset) is delivery.lease:
+            del self.ahead[delivery.offset]
+        self._patient_until = max(self._patient_until, monotonic() + delivery.lease.wait_s)
 
     # --- from parcels to deliveries -------------------------------------------------------
 
@@ -181,6 +192,7 @@ class Consumption(Reader):
     def _drop(self):
         self._parcels.clear()
         self._held.clear()
+        self.ahead.clear()
         self._batch, self._messages = None, iter(())
         if self._renewal is not None:
             self._renewal.stop()
@@ -303,6 +315,7 @@ class Consumption(Reader):
 
     def _here(self):
         """Yield ``(offset, lease)`` of what has come and is not handed out."""
+        yield from self.ahead.items()
         if self._batch is not None:
             yield from ((offset, self._lease) for offset in range(self._at, self._batch.next))
         for _, _, lease, content in self._parcels:
