@@ -85,7 +85,8 @@ class Carrier:
         """Run *call* in a greenlet; on the hub only."""
         if not call.abandoned:
             self._calls.add(call)
-            call.greenlet = gevent.spawn(call.run, self._calls.discard)
+            call.forget = self._calls.discard
+            call.greenlet = gevent.spawn(call.run)
 
     def _mute_calls(self):
         for call in self._calls:
@@ -103,16 +104,18 @@ class Call:
         self.result = self.error = self.greenlet = None
         self.abandoned = self.is_done = False
         self.wake = wake
+        self.forget = None      # what the carrier is told by that it is no longer under way
         self._function = function
         self._undo = undo
 
-    def run(self, forget):
+    def run(self):
+        """The greenlet."""
         result = error = None
         try:
             result = self._function()
         except BaseException as raised:     # carried to the thread that asked, whatever it is
             error = raised
-        forget(self)
+        self.forget(self)
         self._finish(result, error)
         self = error = None     # this frame is part of the error's traceback: neither is to keep the other
 
@@ -123,6 +126,7 @@ class Call:
             self._take_back()
         elif self.greenlet is not None:
             self.greenlet.kill(block=False)
+            self.forget(self)       # a greenlet that has not begun never runs
 
     def give_up(self):
         """End it: what it was carried to is closed."""
