@@ -10,12 +10,13 @@ from functools import partial
 import gevent
 from gevent.event import Event
 
-from ..errors import GapError
+from ..errors import GapError, SubscriptionEnded
 from .asking import Asking
 
 MOST_MESSAGES = 4096            # of a subscription that are ahead of its reader
 MOST_BYTES = 1 << 20            # of them, packed; one message may have more
 MOST_DELIVERIES = 64            # of a member that are ahead of its reader
+_GOODBYE_S = 2.0                # the longest that what is being opened may take to be closed
 
 
 class End:
@@ -47,6 +48,8 @@ class Pump:
         self._opener = gevent.getcurrent()
         try:
             inside = make(**{name: self._carried(callback) for name, callback in callbacks.items() if callback})
+        except gevent.GreenletExit:
+            raise SubscriptionEnded("It was closed while it was being opened.") from None
         finally:
             self._opener = None
         self.inside = inside
@@ -66,6 +69,8 @@ class Pump:
     def close(self):
         """End it, also while it is being opened. Waits for the server as ``inside`` does."""
         self._is_closed = True
+        if self._opener is not None:
+            self._opener.join(_GOODBYE_S)       # what the server has opened is to be closed there
         for greenlet in (self._opener, self._carrier):
             if greenlet is not None:
                 greenlet.kill()

@@ -92,6 +92,8 @@ class Reader:
             message = self._hand_out()
         if message is not None:
             return message      # also where timeout_s is 0
+        if self._line is not None:
+            self._line.check_owner()
         try:
             return await asyncio.wait_for(self.__anext__(), timeout_s)
         except asyncio.TimeoutError:
