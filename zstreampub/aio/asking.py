@@ -52,7 +52,8 @@ class _Question:
         self._function, self._args = function, args
 
     async def work(self):
-        value = error = None
+        value = None
+        error: Exception | None = None
         try:
             value = self._function(*self._args)
             if inspect.isawaitable(value):

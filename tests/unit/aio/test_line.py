@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import queue
 import threading
 
 import gevent
@@ -21,7 +22,7 @@ class Inside:
     def __init__(self):
         self.thread = threading.get_ident()
         self.killed = threading.Event()
-        self.undone = []
+        self.undone = queue.SimpleQueue()
 
     def wait_for_ever(self):
         try:
@@ -45,7 +46,7 @@ def line_to(home, on_lost=lambda: None):
     return Line(asyncio.get_running_loop(), home.carrier, home.inside, on_lost)
 
 
-def posts_of(home):
+def posts_of(home, monkeypatch):
     """Return the list that notes what is posted to the hub."""
     posted, post = [], home.carrier.post
 
@@ -53,19 +54,24 @@ def posts_of(home):
         posted.append(args)
         return post(function, *args)
 
-    home.carrier.post = note
+    monkeypatch.setattr(home.carrier, "post", note)
     return posted
 
 
-def test_what_coroutines_ask_in_one_turn_goes_to_the_hub_and_comes_back_in_one_go(home):
-    posted = posts_of(home)
+def test_what_coroutines_ask_in_one_turn_goes_to_the_hub_and_comes_back_in_one_go(home, monkeypatch):
+    posted = posts_of(home, monkeypatch)
     came = []
 
     async def main():
         line = line_to(home)
         loop = asyncio.get_running_loop()
         threadsafe = loop.call_soon_threadsafe
-        loop.call_soon_threadsafe = lambda *args: came.append(args) or threadsafe(*args)
+
+        def note(*args):
+            came.append(args)
+            return threadsafe(*args)
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", note)
         return await asyncio.gather(*[line.run(lambda n=n: n) for n in range(1000)])
 
     answers = run(main())
@@ -95,12 +101,9 @@ def test_a_call_that_is_cancelled_is_killed_on_the_hub(home):
 
 
 def test_the_result_of_a_call_that_was_cancelled_meanwhile_is_undone(home):
-    undone = threading.Event()
-
     async def main():
         line = line_to(home)
-        task = asyncio.create_task(line.run(lambda: "made", undo=lambda made: home.inside.undone.append(made)
-                                            or undone.set()))
+        task = asyncio.create_task(line.run(lambda: "made", undo=home.inside.undone.put))
         await asyncio.sleep(0)
         line.flush()
         home.carrier.call(lambda: gevent.sleep(0.02), block=True)       # it is done there, and nothing of it is here
@@ -111,8 +114,7 @@ def test_the_result_of_a_call_that_was_cancelled_meanwhile_is_undone(home):
 
     run(main())
 
-    assert undone.wait(DEADLINE_S)
-    assert home.inside.undone == ["made"]
+    assert home.inside.undone.get(timeout=DEADLINE_S) == "made"
 
 
 def test_who_waits_when_the_line_is_closed_gets_connection_lost_and_so_does_who_comes_later(home):
@@ -174,16 +176,16 @@ def test_a_fork_is_told_to_make_a_client_of_its_own(home):
 
 
 def test_an_event_loop_that_was_closed_early_is_noticed_once(home):
-    lost = threading.Event()
-    times = []
+    lost = queue.SimpleQueue()
 
     async def main():
-        return line_to(home, lambda: times.append(1) or lost.set())
+        return line_to(home, lambda: lost.put("lost"))
 
     line = run(main())
 
     home.carrier.call(lambda: line.to_loop(print), block=True)
-    assert lost.wait(DEADLINE_S)
-    home.carrier.call(lambda: line.to_loop(print) or gevent.sleep(0.01), block=True)
+    assert lost.get(timeout=DEADLINE_S) == "lost"
+    home.carrier.call(lambda: line.to_loop(print), block=True)
+    home.carrier.call(lambda: gevent.sleep(0.01), block=True)
 
-    assert times == [1]
+    assert lost.empty()

@@ -119,7 +119,7 @@ def test_a_gap_is_carried_at_its_place_and_reading_goes_on():
 
 
 def test_gaps_that_nobody_reads_are_bounded_too():
-    reader, pump = pumping(*[GapError("Gone.")] * (MOST_MESSAGES + 10))
+    reader, _ = pumping(*[GapError("Gone.")] * (MOST_MESSAGES + 10))
 
     assert len(reader.items) == MOST_MESSAGES
 

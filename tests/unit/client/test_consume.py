@@ -322,7 +322,7 @@ def test_what_another_thread_has_taken_ahead_is_renewed_until_it_is_handed_on(se
     server.ack_wait_s = 0.2
     consumption, stream = joined(server, client)
     stream.hand_out(1, sealed(0, *range(3)), ack_wait_s=0.2)
-    first, *ahead = take(consumption, 3)
+    _, *ahead = take(consumption, 3)
     consumption.ahead = {delivery.offset: delivery.lease for delivery in ahead}
 
     consumption.hand_on(ahead[0])
