@@ -5,6 +5,7 @@ import concurrent.futures
 import contextvars
 import inspect
 
+import gevent
 from gevent.event import AsyncResult
 
 
@@ -15,14 +16,18 @@ class Asking:
         self._line = line
         self._context = contextvars.copy_context()
         self._tasks = set()
+        self._is_cancelled = False
 
     def call(self, function, *args):
         """Return or raise what ``function(*args)`` does, awaited if need be; called in a greenlet of the hub.
 
-        If the greenlet is killed, the task is cancelled. A task that somebody else cancels
-        raises ``concurrent.futures.CancelledError`` here, which is an Exception.
+        If the greenlet is killed, the task is cancelled. After :meth:`cancel` this raises GreenletExit: the
+        greenlet is to stop. A task that somebody else cancels raises ``concurrent.futures.CancelledError``
+        here, which is an Exception.
         """
-        one = _Question(self._line, function, args)
+        if self._is_cancelled:
+            raise gevent.GreenletExit
+        one = _Question(self._line, self._end_of_cancelled, function, args)
         self._line.to_loop(self._start, one)
         try:
             return one.answer.get()
@@ -31,12 +36,21 @@ class Asking:
                 self._line.to_loop(one.cancel)
 
     async def cancel(self):
-        """Cancel what is at work, and wait for its end; in the event loop."""
+        """Cancel what is at work, and wait for its end; nothing more is called. In the event loop."""
+        self._is_cancelled = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _end_of_cancelled(self):
+        """Return what the greenlet gets whose task was cancelled."""
+        return (gevent.GreenletExit() if self._is_cancelled
+                else concurrent.futures.CancelledError("The callback was cancelled."))
+
     def _start(self, one):
+        if self._is_cancelled:
+            one.end(self._end_of_cancelled())
+            return
         task = one.task = self._context.run(asyncio.get_running_loop().create_task, one.work())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -45,21 +59,22 @@ class Asking:
 class _Question:
     """One call."""
 
-    def __init__(self, line, function, args):
+    def __init__(self, line, end_of_cancelled, function, args):
         self.answer = AsyncResult()
         self.task = None
         self._line = line
+        self._end_of_cancelled = end_of_cancelled
         self._function, self._args = function, args
 
     async def work(self):
         value = None
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             value = self._function(*self._args)
             if inspect.isawaitable(value):
                 value = await value
         except asyncio.CancelledError:
-            error = concurrent.futures.CancelledError("The callback was cancelled.")
+            error = self._end_of_cancelled()
             raise
         except Exception as raised:
             error = raised
@@ -68,7 +83,12 @@ class _Question:
 
     def cancel(self):
         """Stop it; in the event loop."""
-        self.task.cancel()
+        if self.task is not None:
+            self.task.cancel()
+
+    def end(self, error):
+        """Have it raise *error* without being asked; in the event loop."""
+        self._line.to_hub(self._settle, None, error)
 
     def _settle(self, value, error):
         if error is None:

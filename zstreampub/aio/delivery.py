@@ -5,7 +5,6 @@ from functools import partial
 
 from ..client import delivery
 from ..errors import ZStreamPubError
-from .line import seen
 
 
 class Delivery(delivery.Delivery):
@@ -54,7 +53,6 @@ class Said:
         self.asked = False
         self._line = line
         self._future = line.future()
-        self._future.add_done_callback(seen)
         line.to_hub(self._say, say)
 
     def __await__(self):

@@ -92,7 +92,7 @@ class Line:
         if self.error is None:
             self._waiting[future] = call
         else:
-            future.set_exception(again(self.error))
+            _fail(future, again(self.error))
         return future
 
     def settle(self, future, value, error=None):
@@ -103,7 +103,7 @@ class Line:
         if error is None:
             future.set_result(value)
         else:
-            future.set_exception(error)
+            _fail(future, error)
 
     async def outcome(self, future, abandon, *args):
         """Wait for *future*; if that is cancelled, have ``abandon(*args)`` called on the hub."""
@@ -155,15 +155,14 @@ class Line:
         self.flush()
 
 
+def _fail(future, error):
+    future.set_exception(error)
+    future.exception()      # if nobody awaits it any more, asyncio need not complain
+
+
 def _call_all(said):
     for function, args in said:
         try:
             function(*args)
         except Exception:       # a bug; but the others are for others
             logger.exception("what came over from the other thread cannot be done: %r", function)
-
-
-def seen(future):
-    """A future's callback: asyncio need not complain if nobody asks for the error, which is told elsewhere."""
-    if not future.cancelled():
-        future.exception()

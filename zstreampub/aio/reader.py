@@ -16,7 +16,6 @@ from time import monotonic
 from ..client.publisher import again
 from ..errors import ConnectionLost, GapError, RequestTimeout, SubscriptionEnded, ZStreamPubError
 from ..threads.waits import start_thread
-from .line import seen
 from .pump import End, Pump
 
 _TURN_S = 0.01          # a reader that never has to wait lets the other coroutines run so often
@@ -108,7 +107,6 @@ class Reader:
             self._line.check_owner()
             self._finalizer.detach()
             self._closing, _ = self._line.begin(self._pump.close)
-            self._closing.add_done_callback(seen)
         if self._closing is not None:
             with suppress(ConnectionLost):      # the client was closed: so is this
                 await asyncio.shield(self._closing)
@@ -169,7 +167,6 @@ class Reader:
         line = self._line = self._line_of()
         pump = self._pump = self.pump_of(line, weakref.ref(self))
         self._opening, _ = line.begin(partial(pump.open, partial(self._make, line.client), self._callbacks))
-        self._opening.add_done_callback(seen)
         line.readers.add(self)
         self._finalizer = weakref.finalize(self, _let_go, line, pump)
         self._finalizer.atexit = False

@@ -6,6 +6,7 @@ import gevent
 import pytest
 
 from tests.unit.client.fake_server import turn
+from zstreampub.aio import pump as pump_file
 from zstreampub.aio.pump import MOST_BYTES, MOST_MESSAGES, End, SubscriptionPump, parts
 from zstreampub.errors import GapError, SlowConsumer
 from zstreampub.message import Batch
@@ -142,7 +143,8 @@ def test_a_pump_whose_reader_is_gone_carries_to_nobody_and_can_be_closed():
     assert not pump._carrier
 
 
-def test_a_pump_that_is_closed_while_it_opens_stops_that():
+def test_a_pump_that_is_closed_while_it_opens_waits_a_little_and_stops_that(monkeypatch):
+    monkeypatch.setattr(pump_file, "_GOODBYE_S", 0.01)
     pump = SubscriptionPump(Line(), weakref.ref(Coroutine()))
     opening = gevent.spawn(pump.open, lambda: gevent.sleep(60), {})
     turn()
