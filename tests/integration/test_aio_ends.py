@@ -180,6 +180,9 @@ def test_another_event_loop_needs_a_client_of_its_own(server):
         await use()
         with pytest.raises(RequestError, match="make one in each"):
             await asyncio.get_running_loop().run_in_executor(None, run, use())
+        with pytest.raises(RequestError, match="make one in each"):
+            await asyncio.get_running_loop().run_in_executor(None, run, client.close())
+        await use()
         await client.close()
 
     run(main())

@@ -138,11 +138,11 @@ class Client:
 
     async def close(self):
         """Close the connection and end the thread: whoever waits gets ConnectionLost, subscriptions end."""
-        self._is_closed = True
         if self._line is not None and self._closing is None:
             self._line.close()
             self._finalizer.detach()
             self._closing = _elsewhere(self._home.close)
+        self._is_closed = True
         if self._closing is not None and not self._closing.done():
             await asyncio.shield(self._closing)
 

@@ -142,10 +142,12 @@ class Line:
 
         In the event loop, or in another one if that is closed, when nobody can wait any more.
         """
+        can_tell = self.is_here and not self._loop.is_closed()
+        if can_tell:
+            self.check_owner()
         self.error = ConnectionLost("The client is closed.")
-        if not self.is_here or self._loop.is_closed():
+        if not can_tell:
             return
-        self.check_owner()
         for future, call in list(self._waiting.items()):
             self.settle(future, None, again(self.error))
             if call is not None:

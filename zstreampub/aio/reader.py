@@ -37,7 +37,7 @@ class Reader:
         self._finalizer = None
         self._started = False
         self._items = deque()       # that have come over
-        self._waiters: list = []
+        self._waiters = set()       # futures
         self._outcome = None        # once it has ended: None or the error, in a tuple
         self._turn_at = monotonic()
 
@@ -219,12 +219,15 @@ class Reader:
             return
         self._line.check()
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        await waiter        # if that is cancelled, nothing has been taken
+        self._waiters.add(waiter)
+        try:
+            await waiter        # if that is cancelled, nothing has been taken
+        finally:
+            self._waiters.discard(waiter)
         self._turn_at = monotonic()
 
     def _wake(self):
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
