@@ -140,8 +140,7 @@ class ConsumptionPump(Pump):
         self.give_back(1, 0)
 
     def _carry(self):
-        for delivery in self.inside:
-            self.inside.ahead[delivery.offset] = delivery.lease
+        while (delivery := self.inside.take_ahead()) is not None:
             self._offer(delivery)
 
 

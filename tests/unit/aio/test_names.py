@@ -12,7 +12,7 @@ from zstreampub import aio, client
 MISSING = {
     client.Client: {"producer", "queue", "table", "check_owner", "submit", "give_up"},
     client.Subscription: {"wait_open"},
-    client.Consumption: {"wait_open", "renew", "settle", "extend", "hand_on", "is_ours"},
+    client.Consumption: {"wait_open", "renew", "settle", "extend", "take_ahead", "hand_on", "is_ours"},
     client.Delivery: {"say"},
 }
 
