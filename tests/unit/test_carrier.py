@@ -10,6 +10,7 @@ import pytest
 from gevent.event import Event
 
 from zstreampub.errors import StoreClosed
+from zstreampub.threads.carrier import Call
 from zstreampub.threads.home import Home
 
 
@@ -162,3 +163,26 @@ def test_closing_ends_the_calls_that_wait_and_refuses_later_ones():
     assert home.inside.closed == 1
     with pytest.raises(StoreClosed):
         home.carrier.call(lambda: 7)
+
+
+def test_a_call_that_is_abandoned_before_it_has_begun_leaves_nothing(home):
+    def begin_and_abandon():
+        call = Call(lambda: 1, None, lambda: None)
+        home.carrier.start(call)
+        call.abandon()
+        return weakref.ref(call)
+
+    left = home.carrier.call(begin_and_abandon)
+    home.carrier.call(lambda: gevent.sleep(0.01))
+    gc.collect()
+
+    assert left() is None
+
+
+def test_what_is_posted_is_called_on_the_hub_until_it_is_closed(home):
+    called = threading.Event()
+
+    assert home.carrier.post(called.set)
+    assert called.wait(10)
+    home.close()
+    assert not home.carrier.post(called.set)

@@ -36,8 +36,9 @@ FLOORS = [
     {"__init__"},       # the roof: the public names
 ]
 # Towers stand beside the floors: a tower imports what is listed, and only the cli, the roof
-# and what opens either a server's or a store of one's own import it.
-TOWERS = {"client/": set().union(*GROUND, {"transport"})}
+# and what opens either a server's or a store of one's own import it. Nobody imports "aio/" but its users.
+TOWERS = {"client/": set().union(*GROUND, {"transport"}),
+          "aio/": set().union(*GROUND, {"client/"})}
 TOWER_VISITORS = {"cli/", "facade/", "__init__"}
 
 # A dependency is imported only by the files behind its door.

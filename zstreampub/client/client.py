@@ -103,6 +103,16 @@ class Client(Steering):
         return Producer(self._channels.check_owner, self._publisher, _seconds("linger_s", linger_s), max_pending_bytes,
                         self._within(timeout_s))
 
+    def submit(self, entry, timeout_s=None):
+        """Publish an Entry (see entries.py), which is the future of its outcome; never waits."""
+        timeout_s = self._within(timeout_s)
+        self._publisher.check(entry)
+        self._publisher.submit((entry,), timeout_s)
+
+    def give_up(self, entry, error):
+        """Settle *entry* with *error* unless it is settled: if it was not sent yet, it never will be."""
+        self._publisher.give_up(entry, error)
+
     # --- subscribing -------------------------------------------------------------------
 
     def subscribe(self, patterns=">", *, start="new", until=None, policy=None, max_messages=None, max_bytes=None,
@@ -258,13 +268,11 @@ class Client(Steering):
             return self._call(method, (topic, payload, options), timeout_s, True)
 
     def _publish(self, entry, timeout_s):
-        timeout_s = self._within(timeout_s)
-        self._publisher.check(entry)
-        self._publisher.submit((entry,), timeout_s)
+        self.submit(entry, timeout_s)
         try:
             return entry.get()
         except BaseException as error:
-            self._publisher.give_up(entry, error)       # whoever waited may have been killed
+            self.give_up(entry, error)      # whoever waited may have been killed
             raise
 
     def _within(self, timeout_s):

@@ -10,7 +10,6 @@ program goes on taking messages; what the program has in hand only under :meth:`
 import logging
 import os
 import socket
-import weakref
 from collections import deque
 from functools import partial
 from operator import length_hint
@@ -26,7 +25,7 @@ from .crew import Crew
 from .delivery import Delivery
 from .leases import Lease, Leases, Renewal
 from .publisher import again
-from .reader import Reader, remaining_s
+from .reader import Reader, remaining_s, weakly
 from .stream import NOTHING, size_of
 
 logger = logging.getLogger(__name__)
@@ -59,9 +58,10 @@ class Consumption(Reader):
         self._turn_at = monotonic()
         self._patient_until = 0.0   # until when the program is taken to be about to take the next
         self.working = 0            # callbacks at work: their messages are to stay ours
+        self.ahead = {}             # offset -> Lease of what another thread has taken, and not handed out yet
         self._renewal = None
         super().__init__(channels, reconnect=reconnect, on_gap=on_gap, on_control=on_control,
-                         on_ready=_weakly(self._look_soon))
+                         on_ready=weakly(self._look_soon))
 
     # --- reading -----------------------------------------------------------------------
 
@@ -118,16 +118,30 @@ class Consumption(Reader):
         self._patient_until = max(self._patient_until, monotonic() + key[1])
         return self._acks.add(key, delivery.offset, delivery.offset + 1, delivery.token, self.member)
 
+    def is_ours(self, delivery):
+        """Whether it was not delivered again since, and its lease has not run out. May be asked in any thread."""
+        return self._held.get(delivery.offset) is delivery.lease and monotonic() < delivery.lease.ends_at
+
+    def take_ahead(self):
+        """Return the next delivery, None at the end, for another thread, which gives it to the program later."""
+        return self._take(None, ahead=True)
+
+    def hand_on(self, delivery):
+        """Take note that the program has been given a delivery that was taken ahead."""
+        if self.ahead.get(delivery.offset) is delivery.lease:
+            del self.ahead[delivery.offset]
+        self._patient_until = max(self._patient_until, monotonic() + delivery.lease.wait_s)
+
     # --- from parcels to deliveries -------------------------------------------------------
 
-    def _take(self, deadline):
+    def _take(self, deadline, ahead=False):
         """Return the next delivery, None at the end. Waits until *deadline*."""
         now = monotonic()
         if now - self._turn_at > _TURN_S:
             gevent.idle(2)      # polls, unlike sleep(0)
             now = self._turn_at = monotonic()
         while not self._stopped:
-            delivery = self._hand_out(now)
+            delivery = self._hand_out(now, ahead)
             if delivery is not None:
                 return delivery
             if self._outcome is not None:
@@ -140,7 +154,7 @@ class Consumption(Reader):
             now = self._turn_at = monotonic()
         return None
 
-    def _hand_out(self, now):
+    def _hand_out(self, now, ahead):
         """Return the next delivery of what is here, None if there is none."""
         held = self._held
         while True:
@@ -151,7 +165,10 @@ class Consumption(Reader):
                 if held.get(offset) is not lease:
                     continue        # delivered again since, or not ours any more
                 if now < lease.ends_at:
-                    self._patient_until = max(self._patient_until, now + lease.wait_s)
+                    if ahead:
+                        self.ahead[offset] = lease
+                    else:
+                        self._patient_until = max(self._patient_until, now + lease.wait_s)
                     return Delivery(message, lease, self)
                 del held[offset]
             self._batch = None
@@ -181,6 +198,7 @@ class Consumption(Reader):
     def _drop(self):
         self._parcels.clear()
         self._held.clear()
+        self.ahead.clear()
         self._batch, self._messages = None, iter(())
         if self._renewal is not None:
             self._renewal.stop()
@@ -303,6 +321,7 @@ class Consumption(Reader):
 
     def _here(self):
         """Yield ``(offset, lease)`` of what has come and is not handed out."""
+        yield from self.ahead.items()
         if self._batch is not None:
             yield from ((offset, self._lease) for offset in range(self._at, self._batch.next))
         for _, _, lease, content in self._parcels:
@@ -318,17 +337,6 @@ def new_member():
 def _renewed(lease, until, said):
     if said.successful():
         lease.ends_at = until
-
-
-def _weakly(method):
-    """Return a function that calls *method* while its object lives, and does not keep it alive."""
-    reference = weakref.WeakMethod(method)
-
-    def call():
-        method = reference()
-        if method is not None:
-            method()
-    return call
 
 
 def _leave(acks, let_go):

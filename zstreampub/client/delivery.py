@@ -41,20 +41,20 @@ class Delivery(Message):
 
     def ack(self):
         """Be done with it."""
-        if self._said is None:
-            self._said = self._home.settle(ACK, self)
-        return self._said
+        return self.say(ACK)
 
     def nack(self, delay_s=None, reason=None):
         """Give it back: it is delivered again after *delay_s*, None: after the consumer's backoff."""
-        if self._said is None:
-            self._said = self._home.settle(nack(delay_s, reason), self)
-        return self._said
+        return self.say(nack(delay_s, reason))
 
     def reject(self, reason=None):
         """Make it a dead letter: it is not to be tried again."""
+        return self.say(reject(reason))
+
+    def say(self, key):
+        """Say *key*, one of those of acks.py that settle it, unless it is settled; return the future of the first."""
         if self._said is None:
-            self._said = self._home.settle(reject(reason), self)
+            self._said = self._home.settle(key, self)
         return self._said
 
     def extend(self, seconds):

@@ -4,6 +4,7 @@ Whatever is wrong with a connection (a lost item, a stream that stops, silence) 
 answer: subscribe again, with what :meth:`Reader._request` says then.
 """
 
+import weakref
 from contextlib import contextmanager
 from functools import partial
 from time import monotonic
@@ -222,6 +223,17 @@ class Reader:
 def remaining_s(deadline):
     """Return the seconds until *deadline*, None if there is none."""
     return None if deadline is None else max(deadline - monotonic(), 0)
+
+
+def weakly(method):
+    """Return a function that calls *method* while its object lives, and does not keep it alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call():
+        method = reference()
+        if method is not None:
+            method()
+    return call
 
 
 def _let_go(unsubscribe, channels, stream, id):

@@ -18,7 +18,7 @@ class Carrier:
     """Takes calls of other threads to the hub of the thread that makes it."""
 
     def __init__(self):
-        self._loop = gevent.get_hub().loop
+        self.loop = gevent.get_hub().loop
         self._home = thread_id()
         self._process = os.getpid()
         self._gate = allocate_lock()
@@ -36,12 +36,13 @@ class Carrier:
         if os.getpid() != self._process:
             raise RuntimeError("This was opened in another process, before a fork. Open it after the fork.")
         wait = new_wait(block)
-        call = _Call(function, undo, wait.wake)
+        call = Call(function, undo, wait.wake)
         try:
-            self._post(self._start, call)
+            if not self.post(self.start, call):
+                call.give_up()
             wait.wait()
         except BaseException:
-            self._post(call.abandon)
+            self.post(call.abandon)
             raise
         finally:
             wait.leave()
@@ -61,27 +62,31 @@ class Carrier:
     def mute(self):
         """Answer nobody any more but who calls next: the process ends, and threads that wait are to die waiting."""
         self._is_mute = True
-        self._post(self._mute_calls)
+        self.post(self._mute_calls)
 
     def close(self):
         """Raise StoreClosed in whoever still waits, and in all who call later."""
         with self._gate:
             if not self._is_closed:
                 self._is_closed = True
-                self._loop.run_callback_threadsafe(self._give_up_calls)
+                self.loop.run_callback_threadsafe(self._give_up_calls)
 
-    def _post(self, function, *args):
+    def post(self, function, *args):
+        """Have ``function(*args)`` called on the hub, where it must not wait; return False if this is closed.
+
+        Not for finalizers: the collector may come by in here.
+        """
         with self._gate:
             if not self._is_closed:
-                self._loop.run_callback_threadsafe(function, *args)
-                return
-        if args:
-            args[0].give_up()
+                self.loop.run_callback_threadsafe(function, *args)
+            return not self._is_closed
 
-    def _start(self, call):
+    def start(self, call):
+        """Run *call* in a greenlet; on the hub only."""
         if not call.abandoned:
             self._calls.add(call)
-            call.greenlet = gevent.spawn(call.run, self._calls.discard)
+            call.forget = self._calls.discard
+            call.greenlet = gevent.spawn(call.run)
 
     def _mute_calls(self):
         for call in self._calls:
@@ -92,23 +97,25 @@ class Carrier:
             call.give_up()
 
 
-class _Call:
-    """One call that is carried; but for the waiting, all of it happens on the hub."""
+class Call:
+    """One call that is carried; but for the waiting, all of it happens on the hub. ``wake()`` tells who waits."""
 
     def __init__(self, function, undo, wake):
         self.result = self.error = self.greenlet = None
         self.abandoned = self.is_done = False
         self.wake = wake
+        self.forget = None      # what the carrier is told by that it is no longer under way
         self._function = function
         self._undo = undo
 
-    def run(self, forget):
+    def run(self):
+        """The greenlet."""
         result = error = None
         try:
             result = self._function()
         except BaseException as raised:     # carried to the thread that asked, whatever it is
             error = raised
-        forget(self)
+        self.forget(self)
         self._finish(result, error)
         self = error = None     # this frame is part of the error's traceback: neither is to keep the other
 
@@ -119,6 +126,7 @@ class _Call:
             self._take_back()
         elif self.greenlet is not None:
             self.greenlet.kill(block=False)
+            self.forget(self)       # a greenlet that has not begun never runs
 
     def give_up(self):
         """End it: what it was carried to is closed."""

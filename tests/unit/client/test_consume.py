@@ -318,6 +318,42 @@ def test_what_waits_here_is_renewed_while_the_program_goes_on_taking_messages(se
     assert payloads(rest) == [1, 2, 3]
 
 
+def test_what_another_thread_has_taken_ahead_is_renewed_until_it_is_handed_on(server, client):
+    server.ack_wait_s = 0.2
+    consumption, stream = joined(server, client)
+    stream.hand_out(1, sealed(0, *range(3)), ack_wait_s=0.2)
+    ahead = [consumption.take_ahead() for _ in range(3)]
+
+    consumption.hand_on(ahead[0])
+    extended = server.wait_for("extend").args
+
+    assert extended == ["c", [[1, 3, 1]], 0.2]
+    assert consumption.is_ours(ahead[1])
+
+
+def test_what_another_thread_has_taken_ahead_runs_out_when_the_program_takes_nothing(server, client):
+    server.ack_wait_s = 0.1
+    consumption, stream = joined(server, client)
+    stream.hand_out(1, sealed(0, 0), ack_wait_s=0.1)
+    ahead = consumption.take_ahead()
+
+    gevent.sleep(0.2)
+
+    assert not consumption.is_ours(ahead)
+    assert not server.named("extend")
+
+
+def test_a_delivery_that_has_come_again_is_not_ours_any_more(server, client):
+    consumption, stream = joined(server, client)
+    stream.hand_out(1, sealed(0, 0))
+    first, = take(consumption, 1)
+
+    stream.hand_out(2, sealed(0, 0))
+    second, = take(consumption, 1)
+
+    assert (consumption.is_ours(first), consumption.is_ours(second)) == (False, True)
+
+
 def test_what_waits_here_runs_out_when_the_program_takes_nothing(server, client):
     server.ack_wait_s = 0.1
     consumption, stream = joined(server, client)
