@@ -1,14 +1,16 @@
 """FifoStore: received messages on disk, first in, first out."""
 
+import os
+
 from ..checks import within
 from ..disk.environment import Layout
 from ..errors import BatchTooLarge, InvalidOption, SpoolFull, StoreCorrupt
+from .contents import Contents
 from .items import Items, check_sizes
 from .marks import check_mark
-from .plan import DELETE_MESSAGES, Add, FifoPlan, Pop
-from .records import STATE_KEY, State, read_items, read_state
+from .plan import Add, FifoPlan, Pop
+from .records import STATE_KEY, read_items
 from .spool import MAX_DISK_BYTES, Spool
-from .window import Window
 
 READ_MESSAGES = 1_000           # of an iteration, in one reading
 WHEN_FULL = ("refuse", "drop", "drop_oldest", "block")
@@ -49,9 +51,14 @@ class FifoStore(Spool):
             "block_timeout_s", block_timeout_s, None, 0, 1e9, float)
         self._items = Items(codec)
         self._blocked = []          # adds that wait for room
-        self.garbage = (DELETE_MESSAGES, 0)     # messages and bytes that were removed, and perhaps not deleted yet
         self._shown = (0, 0)        # positions that front or front_many returned last and that were not popped yet
-        super().__init__(path, _LAYOUT, durability, max_disk_bytes)
+        self.contents = Contents(os.path.abspath(os.fspath(path)), durability == "sync")
+        try:
+            # What is in LMDB is always synced: the journal is overwritten then.
+            super().__init__(path, _LAYOUT, durability, max_disk_bytes, lmdb_durability="sync")
+        except BaseException:
+            self.contents.close()
+            raise
 
     # --- adding --------------------------------------------------------------------------
 
@@ -98,18 +105,13 @@ class FifoStore(Spool):
 
         Raises StoreCorrupt, with ``position``, if it does not decode; :meth:`pop_front` removes it then.
         """
-        while True:
-            self._check_open()
-            with self._gate:
-                if not self._torn:
-                    position = self.state.first
-                    if position == self.state.next:
-                        return None
-                    item = self.window.front()
-                    self._shown = (position, position + 1)
-                    break
-            self._look_again()
-        return self._items.unpack(item, position)
+        with self._looking():
+            state = self.contents.state
+            if state.first == state.next:
+                return None
+            item = self.contents.front.item(state.first)
+            self._shown = (state.first, state.first + 1)
+        return self._items.unpack(item, state.first)
 
     def front_many(self, count):
         """Return the first *count* messages, or as many as there are, as a list. They stay.
@@ -117,31 +119,25 @@ class FifoStore(Spool):
         What follows one that does not decode is left out; if that is the first, raise StoreCorrupt.
         """
         within("count", count, None, 1, 1 << 40)
-        first, items = self._first_items(count)
+        with self._looking():
+            position, items, missing, tail = self.contents.first_items(count)
+        if missing:
+            items += self._on_disk(position + len(items), missing)
+        if len(items) < missing:        # somebody else removes them
+            tail = []
+        items += tail
         with self._gate:
-            self._shown = (first, first + len(items))
-        return self._decoded(first, items)
+            self._shown = (position, position + len(items))
+        return self._decoded(position, items)
 
-    def _first_items(self, count):
-        self._check_open()
-        while True:
-            with self._gate:
-                torn, state, window = self._torn, self.state, self.window
-                next = min(state.first + count, state.next)
-                items = [] if torn else window.some(state.first, next)
-            if not torn:
-                return state.first, items + self._on_disk(state.first + len(items), next)
-            self._look_again()
-
-    def _on_disk(self, position, next):
+    def _on_disk(self, position, count):
         """Return the items there, up to one that somebody has removed meanwhile."""
-        items = []
-        while position < next:
-            found_at, found = self._read(read_items, position, next)
-            if found_at != position:
+        items: list = []
+        while len(items) < count:
+            found_at, found = self._read(read_items, position + len(items), position + count)
+            if found_at != position + len(items):
                 break
             items += found
-            position += len(found)
         return items
 
     def _decoded(self, position, items):
@@ -159,14 +155,25 @@ class FifoStore(Spool):
         self._check_open()
         position = 0
         while True:
-            with self._gate:
-                next = min(self.state.next, max(position, self.state.first) + READ_MESSAGES)
-            position, items = self._read(read_items, position, next)
+            position, items = self._some_items(position)
             if not items:
                 return
             for item in items:
                 yield self._items.unpack(item, position)
                 position += 1
+
+    def _some_items(self, position):
+        """Return ``(position, items)``: some of those from *position* on, or from later, if they are gone."""
+        while True:
+            with self._looking():
+                state = self.contents.state
+                position = max(position, state.first)
+                next = min(state.next, position + READ_MESSAGES)
+                items = self.contents.some_items(position, next)
+            if not items and position < next:
+                position, items = self._read(read_items, position, next)
+            if items or position >= next:
+                return position, items
 
     def __len__(self):
         """Return how many messages there are, on disk."""
@@ -226,36 +233,44 @@ class FifoStore(Spool):
         """Return the adds that wait for room, and still do."""
         return [operation for operation in self._blocked if self._group.retake(operation)]
 
+    def items_at(self, position, next):
+        """Yield the items at *position* to *next*."""
+        return self.contents.items_at(position, next, self._environment.read)
+
+    @property
+    def state(self):
+        return self.contents.state
+
+    @property
+    def all_marks(self):
+        return self.contents.marks
+
     def _make(self, txn, db):
-        txn.put(STATE_KEY, State().pack(), db=db.messages)
+        self.contents.make(txn, db)
 
     def _load(self, txn, db):
-        state = read_state(txn, db)
-        return state, read_items(txn, db, state.first, state.next)[1]
+        return self.contents.load(txn, db)
 
-    def _take_over(self, state, items):
-        self.state, self.all_marks = state, state.marks
-        self.window = Window(state.first, items, self._environment.read)
-        self.garbage = (DELETE_MESSAGES, 0)
+    def _take_over(self, *loaded):
+        self.contents.take_over(*loaded)
 
     def _plan(self, operations, full=None):
         return FifoPlan(self, operations, full)
 
+    def _save(self, plan):
+        self.contents.save(plan, self._environment.write)
+
     def _read_ahead(self, plan):
-        if not self.window.lacks(plan.first, plan.at, plan.next):
-            return ()
-        return self._environment.read(read_items, plan.first, plan.next)[1]
+        return self.contents.read_ahead(plan, self._environment.read)
 
     def _apply(self, plan, ahead):
         for operation in plan.blocked:
             self._group.postpone(operation)
         self._blocked = plan.blocked
-        self.window.move(plan.first, plan.at, plan.added, ahead)
-        if plan.deletes:
-            self.garbage = (DELETE_MESSAGES, 0) if plan.leaves_garbage else (0, 0)
-        else:
-            self.garbage = plan.garbage
-        self.state, self.all_marks = plan.state, plan.marks
+        self.contents.apply(plan, ahead)
+
+    def _finish(self):
+        self.contents.finish(FifoPlan(self, []), self._environment.write)
 
     def _postponed(self):
         return self._blocked

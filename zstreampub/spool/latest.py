@@ -25,9 +25,10 @@ class LatestStore(Spool):
 
     What :meth:`add` was given is on disk when it returns, unless there is a newer one. ``new_message`` is True
     until :meth:`message` has returned it, and after opening. All messages are held in memory as well:
-    *max_messages* and *max_bytes* bound them; what is full then ``"refuse"``\\ s (SpoolFull), or, under
-    ``"drop_oldest"``, forgets the topic or key that has gone without a message for longest. *codec* and *durability* are
-    as in a FifoStore, and so are the errors.
+    *max_messages* and *max_bytes* bound them. What is one too many is refused (SpoolFull), or, with *when_full*
+    ``"drop_oldest"``, the topic or key that has had no message for longest is forgotten. *codec* is as in a
+    FifoStore. *durability*: ``"sync"``, or ``"relaxed"``: a power cut, but not ``kill -9``, may take back the last
+    commit.
     """
 
     def __init__(self, path, *, by=None, max_messages=100_000, max_bytes=64 << 20, when_full="refuse", codec=None,
@@ -91,19 +92,15 @@ class LatestStore(Spool):
         It is not new any more then. With ``by="topic"`` and no name, it is the newest of all. Raises StoreCorrupt if
         it does not decode.
         """
-        self._check_open()
         number, item = self._look(name)
         return None if item is None else self._items.unpack(item, number)
 
     def _look(self, name):
-        while True:
-            with self._gate:
-                if not self._torn:
-                    if name is None and self.by == "topic" and self.newest:
-                        name = next(reversed(self.newest))
-                    self._new.discard(name)
-                    return self.newest.get(name, (None, None))
-            self._look_again()
+        with self._looking():
+            if name is None and self.by == "topic" and self.newest:
+                name = next(reversed(self.newest))
+            self._new.discard(name)
+            return self.newest.get(name, (None, None))
 
     @property
     def new_message(self):
@@ -113,14 +110,12 @@ class LatestStore(Spool):
 
     def new_names(self):
         """Return the topics or keys whose newest message :meth:`message` has not returned yet, as a list."""
-        self._check_open()
-        with self._gate:
+        with self._looking():
             return list(self._new)
 
     def names(self):
         """Return the topics or keys that there are, the one with the newest message last."""
-        self._check_open()
-        with self._gate:
+        with self._looking():
             return list(self.newest)
 
     def __len__(self):
@@ -165,6 +160,9 @@ class LatestStore(Spool):
 
     def _plan(self, operations, full=None):
         return LatestPlan(self, operations, full)
+
+    def _save(self, plan):
+        self._environment.write(plan.write, removing=plan.removes)
 
     def _apply(self, plan, ahead):
         for name, entry in plan.changed.items():

@@ -6,12 +6,8 @@ Removals come first, so that there is room; then what waited for room, then what
 from ..errors import SpoolFull, ZStreamPubError
 from .committing import Operation
 from .marks import merged_marks, pack_marks
-from .records import STATE_KEY, delete_before, runs_of
+from .records import STATE_KEY, delete_before, pack_commit, runs_of
 from .spool import Close
-
-# Runs that were read to the end are deleted together: each commit touches few pages then.
-DELETE_MESSAGES = 256
-DELETE_BYTES = 64 << 10
 
 
 class Add(Operation):
@@ -49,7 +45,8 @@ class FifoPlan:
         self.marks = store.all_marks
         self.added = []             # items, from position ``at`` on
         self.at = state.next
-        self.removed_bytes = 0
+        self.removed_bytes = store.contents.removed_bytes       # that LMDB has still
+        self.is_checkpoint = self.leaves_garbage = False
         self.blocked = []
         self.outcomes: list = []
         self._plan_all(operations)
@@ -72,12 +69,8 @@ class FifoPlan:
         if self.first > self.at:        # what was added here was dropped here
             del self.added[:self.first - self.at]
             self.at = self.first
-        self.removes = not self.added
         remarked = self.marks is not store.all_marks
         self.changes = remarked or (self.first, self.next) != (was.first, was.next)
-        self.garbage = (store.garbage[0] + self.first - was.first, store.garbage[1] + self.removed_bytes)
-        self.deletes = self.garbage[0] >= DELETE_MESSAGES or self.garbage[1] >= DELETE_BYTES or (
-            self._full is not None and self.garbage[0] > 0)
         self.state = was._replace(
             serial=self.serial, first=self.first, next=self.next, size_bytes=self.size_bytes, dropped=self.dropped,
             packed_marks=pack_marks(self.marks) if remarked else was.packed_marks)
@@ -89,7 +82,7 @@ class FifoPlan:
         next = min(first + operation.count, self._was.next)     # what front showed may have been dropped since
         removed = max(next - self.first, 0)
         if removed:
-            self._remove(sum(map(len, self._store.window.items(self.first, next))), removed)
+            self._remove(sum(map(len, self._store.items_at(self.first, next))), removed)
         self.outcomes.append((operation, max(next - first, 0), None))
 
     def _remove(self, size, count=1):
@@ -150,7 +143,7 @@ class FifoPlan:
         self._add(operation, operation.items[:kept])
 
     def _drop_oldest(self):
-        old = self._store.window.items(self.first, self._was.next) if self.first < self._was.next else iter(())
+        old = self._store.items_at(self.first, self._was.next)
         while not self._fits(0, 0):
             item = next(old, None)
             if item is None:
@@ -160,9 +153,15 @@ class FifoPlan:
 
     # --- on disk -------------------------------------------------------------------------
 
+    def for_journal(self):
+        """Return it as the journal keeps it."""
+        return pack_commit(self.state, self.added)
+
     def write(self, txn, db):
-        """Write it; may be run again."""
-        for key, run in runs_of(self.at, self.added):
+        """Write it to LMDB, and all that only the journal has; may be run again."""
+        tail = self._store.contents.tail
+        items = tail.some(self.first, tail.next)
+        for key, run in runs_of(tail.next - len(items) if items else self.at, items + self.added):
             txn.put(key, run, db=db.messages)
-        self.leaves_garbage = self.deletes and delete_before(txn, db, self.first, self.next)
+        self.leaves_garbage = delete_before(txn, db, self.first, self.next)
         txn.put(STATE_KEY, self.state.pack(), db=db.messages)

@@ -1,14 +1,14 @@
-"""What a FifoStore writes, format 1: one LMDB database, ``messages``, with two kinds of records.
+"""What a FifoStore writes, format 1: one LMDB database, ``messages``, with two kinds of records; besides, journal.py.
 
 ======================  ====================================================================
 key                     value
 ======================  ====================================================================
-``r`` u64 position      a *run*: messages of one commit. u32 count; u32 length of each item; items
-``s``                   the state, see :class:`State`; written by every commit
+``r`` u64 position      a *run*: messages in a row. u32 count; u32 length of each item; items
+``s``                   the state, see :class:`State`; written by every checkpoint
 ======================  ====================================================================
 
-A message's position is its running number in the store, from 0. What was removed goes from the runs
-later, some at a time: the state alone says where the front is. Keys are big-endian (they sort; the state comes
+A message's position is its running number in the store, from 0. Runs go once all in them was removed: the state
+alone says where the front is. Keys are big-endian (they sort; the state comes
 last, so that a commit touches one end of the tree), values little-endian. To change the
 format: give it the next version, convert when an older one is opened, and keep a store of the old version
 under ``tests/data``.
@@ -32,7 +32,7 @@ READ_ITEMS = 16_384
 DELETE_RUNS = 4_096             # deleted in one commit
 DAMAGED = b""                   # stands for each message of a run that cannot be read
 
-_STATE = struct.Struct("<I5Q")
+_STATE = struct.Struct("<I5Q8s")
 _COUNT = struct.Struct("<I")
 _POSITION = struct.Struct(">Q")
 
@@ -45,6 +45,7 @@ class State(NamedTuple):
     next: int = 0
     size_bytes: int = 0     # of all items
     dropped: int = 0        # by the bounds, ever
+    identity: bytes = bytes(8)      # random, for the journal
     packed_marks: bytes = b"\x80"
 
     def pack(self):
@@ -55,11 +56,11 @@ class State(NamedTuple):
         """Raises StoreVersion, StoreCorrupt."""
         if packed is None or len(packed) < _STATE.size:
             raise StoreCorrupt("The store has no state. Restore it from a backup.")
-        version, serial, first, next, size_bytes, dropped = _STATE.unpack_from(packed)
+        version, serial, first, next, size_bytes, dropped, identity = _STATE.unpack_from(packed)
         if version != FORMAT:
             raise StoreVersion(f"A store of format {version}; this program reads {FORMAT}. Use the zstreampub that "
                                "wrote it.", version=version)
-        return cls(serial, first, next, size_bytes, dropped, bytes(packed[_STATE.size:]))
+        return cls(serial, first, next, size_bytes, dropped, identity, bytes(packed[_STATE.size:]))
 
     @property
     def marks(self):
@@ -83,15 +84,15 @@ def runs_of(first, items):
         while end < len(items) and end - at < RUN_ITEMS and (end == at or size + len(items[end]) <= RUN_BYTES):
             size += len(items[end])
             end += 1
-        yield run_key(first + at), _packed_run(items[at:end])
+        yield run_key(first + at), pack_run(items[at:end])
         at = end
 
 
-def _packed_run(items):
+def pack_run(items):
     return b"".join((_COUNT.pack(len(items)), struct.pack(f"<{len(items)}I", *map(len, items)), *items))
 
 
-def _items_of(run, count):
+def items_of(run, count):
     """Return the items of a run that is to have *count* of them; DAMAGED for each, if it is not whole."""
     try:
         said, = _COUNT.unpack_from(run)
@@ -103,6 +104,19 @@ def _items_of(run, count):
     return [run[start:end] for start, end in zip(ends, islice(ends, 1, None))]
 
 
+def pack_commit(state, items):
+    """Return what the journal keeps of a commit: the *state* after it, and the *items* that it added last."""
+    packed = state.pack()
+    return b"".join((_COUNT.pack(len(packed)), packed, pack_run(items)))
+
+
+def unpack_commit(payload):
+    """Return ``(state, items)`` of :func:`pack_commit`."""
+    size, = _COUNT.unpack_from(payload)
+    run = payload[4 + size:]
+    return State.parse(payload[4:4 + size]), items_of(run, *_COUNT.unpack_from(run))
+
+
 def read_state(txn, db):
     return State.parse(txn.get(STATE_KEY, db=db.messages))
 
@@ -112,13 +126,15 @@ def read_items(txn, db, position, next):
 
     They begin later, and there may be none, if what is there was removed meanwhile.
     """
-    position = max(position, read_state(txn, db).first)
+    state = read_state(txn, db)
+    position, next = max(position, state.first), min(next, state.next)
     if position >= next:
         return position, []
-    return position, _read_runs(txn, db, position, next)
+    return position, _read_runs(txn, db, position, state.next)[:next - position]
 
 
 def _read_runs(txn, db, position, next):
+    """Return items from *position* on; *next* is where the last run ends."""
     cursor = txn.cursor(db.messages)
     if not cursor.set_range(run_key(position)) or bytes(cursor.key()) != run_key(position):
         cursor.prev()
@@ -129,7 +145,7 @@ def _read_runs(txn, db, position, next):
         run = bytes(cursor.value())
         cursor.next()
         after = _position_of(cursor)
-        found = _items_of(run, (next if after is None else after) - here)
+        found = items_of(run, (next if after is None else after) - here)
         if here < position:
             found = found[position - here:]
         items += found

@@ -7,6 +7,7 @@ What is in memory is what the last commit left on disk. A thread that commits ma
 import os
 import weakref
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from typing import Any
 
 import gevent
@@ -39,15 +40,14 @@ class Spool(ABC):
     """A store in the directory *path*, which is made if it is not there. See FifoStore for the options.
 
     A subclass keeps in memory what it has on disk (``state``, with the number of the last commit in ``serial``, and
-    ``all_marks``) and makes the plans. A plan has ``changes`` (anything on disk), ``removes`` (and adds
-    nothing), ``write(txn, db)``, which may be run again, ``serial``, the number of its commit, and ``outcomes``: what
-    each operation gets.
+    ``all_marks``) and makes the plans. A plan has ``changes`` (anything on disk), ``serial``, the number of its
+    commit, ``outcomes``: what each operation gets, and what the subclass needs to save and apply it.
     """
 
     state: Any
-    all_marks: dict
+    all_marks: Any
 
-    def __init__(self, path, layout, durability, max_disk_bytes):
+    def __init__(self, path, layout, durability, max_disk_bytes, lmdb_durability=None):
         if durability not in ("sync", "relaxed"):
             raise InvalidOption(f"durability is 'sync' or 'relaxed', not {durability!r:.40}.", option="durability")
         within("max_disk_bytes", max_disk_bytes, None, 1 << 20, 1 << 46)
@@ -60,7 +60,7 @@ class Spool(ABC):
         self._torn = False
         self._group = GroupCommit(self._commit)
         try:
-            self._environment = Environment(self.path, layout, max_disk_bytes, durability)
+            self._environment = Environment(self.path, layout, max_disk_bytes, lmdb_durability or durability)
             try:
                 if self._environment.fresh:
                     self._environment.write(self._make)
@@ -120,9 +120,21 @@ class Spool(ABC):
             raise error
         return result
 
-    def _look_again(self):
-        """Have what is in memory put right, after the thread that was at it was interrupted."""
-        self._run(Look())
+    @contextmanager
+    def _looking(self):
+        """Hold still what is in memory, for microseconds."""
+        self._check_open()
+        self._gate.acquire()
+        try:
+            while self._torn:       # the thread that was at it was interrupted
+                self._gate.release()
+                try:
+                    self._run(Look())
+                finally:
+                    self._gate.acquire()
+            yield
+        finally:
+            self._gate.release()
 
     # --- committing: one thread at a time, never a hub ---------------------------------------
 
@@ -156,7 +168,7 @@ class Spool(ABC):
     def _write(self, plan):
         if plan.changes:
             self._unsettled = plan
-            self._environment.write(plan.write, removing=plan.removes)
+            self._save(plan)
         ahead = self._read_ahead(plan)
         with self._gate:
             self._torn = True
@@ -192,14 +204,19 @@ class Spool(ABC):
     def _end(self, closing):
         self._closed = True
         self._tell((operation, None, StoreClosed("The store is closed.")) for operation in self._postponed())
+        error = None
         try:
-            self._environment.flush()
-        finally:
-            self._environment.close()
-            os.close(self._lock)
-            _open_spools.discard(self)
-            self._group.end()
-            self._tell((operation, True, None) for operation in closing)
+            self._finish()
+        except Exception as raised:
+            error = _dying(raised)
+        self._let_go()
+        _open_spools.discard(self)
+        self._group.end()
+        self._tell((operation, True, error) for operation in closing)
+
+    def _let_go(self):
+        self._environment.close()
+        os.close(self._lock)
 
     def _forked(self):
         # The parent's lock must not live as long as this child does.
@@ -226,6 +243,14 @@ class Spool(ABC):
     @abstractmethod
     def _apply(self, plan, ahead):
         """*plan* is on disk: have it in memory, with what :meth:`_read_ahead` returned."""
+
+    @abstractmethod
+    def _save(self, plan):
+        """Have *plan* on disk. Raises StoreFull."""
+
+    def _finish(self):
+        """Do the last thing before the store is closed."""
+        self._environment.flush()
 
     def _read_ahead(self, plan):
         """Return what is to be read before *plan* is applied."""
