@@ -12,6 +12,7 @@ from .plan import Add, FifoPlan, Pop
 from .records import STATE_KEY, read_items
 from .spool import MAX_DISK_BYTES, Spool
 
+MAX_GROUP_BYTES = 256 << 20
 READ_MESSAGES = 1_000           # of an iteration, in one reading
 WHEN_FULL = ("refuse", "drop", "drop_oldest", "block")
 
@@ -50,7 +51,7 @@ class FifoStore(Spool):
         self._block_timeout_s = block_timeout_s if block_timeout_s is None else within(
             "block_timeout_s", block_timeout_s, None, 0, 1e9, float)
         self._items = Items(codec)
-        self._blocked = []          # adds that wait for room
+        self.blocked = []          # adds that wait for room
         self._shown = (0, 0)        # positions that front or front_many returned last and that were not popped yet
         self.contents = Contents(os.path.abspath(os.fspath(path)), durability == "sync")
         try:
@@ -76,7 +77,7 @@ class FifoStore(Spool):
     def add_many(self, messages, mark=None):
         """Keep *messages* in one transaction, all or, if it raises, none; return how many are kept. See :meth:`add`."""
         self._check_open()
-        items = self._items.pack_many(messages)
+        items = self._items.pack_many(list(messages))
         marks = check_mark(mark)
         if not items and marks is None:
             return 0
@@ -90,7 +91,7 @@ class FifoStore(Spool):
 
     def _check_sizes(self, items, size):
         check_sizes(items, self.max_bytes)
-        if self.when_full in ("refuse", "block") and self.is_over(len(items), size):
+        if size > MAX_GROUP_BYTES or (self.when_full in ("refuse", "block") and self.is_over(len(items), size)):
             raise BatchTooLarge(f"{len(items)} messages of {size} bytes never fit into this store together. Add them "
                                 "in smaller groups.", count=len(items), size=size)
 
@@ -231,7 +232,7 @@ class FifoStore(Spool):
 
     def retaken(self):
         """Return the adds that wait for room, and still do."""
-        return [operation for operation in self._blocked if self._group.retake(operation)]
+        return [operation for operation in self.blocked if self._group.retake(operation)]
 
     def items_at(self, position, next):
         """Yield the items at *position* to *next*."""
@@ -257,8 +258,11 @@ class FifoStore(Spool):
     def _plan(self, operations, full=None):
         return FifoPlan(self, operations, full)
 
+    def _cleaning_plan(self):
+        return FifoPlan(self, [], cleans=True)
+
     def _save(self, plan):
-        self.contents.save(plan, self._environment.write)
+        self.contents.save(plan, self._environment)
 
     def _read_ahead(self, plan):
         return self.contents.read_ahead(plan, self._environment.read)
@@ -266,14 +270,18 @@ class FifoStore(Spool):
     def _apply(self, plan, ahead):
         for operation in plan.blocked:
             self._group.postpone(operation)
-        self._blocked = plan.blocked
+        self.blocked = plan.blocked
         self.contents.apply(plan, ahead)
 
     def _finish(self):
-        self.contents.finish(FifoPlan(self, []), self._environment.write)
+        self.contents.finish(self._cleaning_plan(), self._environment)
+
+    def _let_go(self):
+        self.contents.close()
+        super()._let_go()
 
     def _postponed(self):
-        return self._blocked
+        return self.blocked
 
 
 def _bound(name, value):

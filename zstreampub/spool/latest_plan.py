@@ -41,7 +41,6 @@ class LatestPlan:
         self._store = store
         self._full = full
         self._was = state = store.state
-        self.serial = state.serial + 1
         self.marks = store.all_marks
         self.changed = {}           # name -> (number, item), or None: it is removed; the newest last
         self._next, self._size, self._dropped = state.next, state.size_bytes, state.dropped
@@ -56,6 +55,7 @@ class LatestPlan:
                 self.outcomes.append((operation, True, None))
         remarked = self.marks is not store.all_marks
         self.changes = remarked or bool(self.changed)
+        self.serial = state.serial + self.changes
         self.removes = not any(self.changed.values())
         self.state = state._replace(serial=self.serial, next=self._next, size_bytes=self._size, dropped=self._dropped,
                                     packed_marks=pack_marks(self.marks) if remarked else state.packed_marks)
