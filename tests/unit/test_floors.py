@@ -15,14 +15,14 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 # Lowest first. "name" is zstreampub/name.py, "name/" is the folder with all in it.
 GROUND = [      # what server and client share
     {"errors", "stats", "version"},
-    {"topics", "wire", "payload", "threads/", "disk/"},
+    {"topics", "wire", "payload", "threads/", "disk/", "checks"},
     {"columns"},
     {"message"},
     {"views/"},
 ]
 FLOORS = [
     *GROUND,
-    {"settings", "store", "policy", "transport", "bridge", "checks", "described", "clock"},
+    {"settings", "store", "policy", "transport", "bridge", "described", "clock"},
     {"publishing", "waiting", "expiry", "taking"},
     {"start", "stores/", "queue", "feed", "steering", "channels", "leavers", "gather"},
     {"subscription", "requests", "handouts", "consumer_methods"},
@@ -37,8 +37,11 @@ FLOORS = [
 ]
 # Towers stand beside the floors: a tower imports what is listed, and only the cli, the roof
 # and what opens either a server's or a store of one's own import it. Nobody imports "aio/" but its users.
-TOWERS = {"client/": set().union(*GROUND, {"transport"}),
-          "aio/": set().union(*GROUND, {"client/"})}
+TOWERS = {
+    "client/": set().union(*GROUND, {"transport"}),
+    "spool/": set().union(*GROUND),
+    "aio/": set().union(*GROUND, {"client/"}),
+}
 TOWER_VISITORS = {"cli/", "facade/", "__init__"}
 
 # A dependency is imported only by the files behind its door.
