@@ -123,7 +123,7 @@ class Consumer(Dealing):
         self.left.clear()
         self.instead.clear()
         self.unsaved.clear()
-        self.ops, self.mark = [], None      # of what it had before
+        self.ops, self.mark, self.moving = [], None, {}     # of what it had before
         self.gaps.clear()
         for member in self.members:
             self.line_up(member)

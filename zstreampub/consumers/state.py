@@ -7,13 +7,11 @@ operation costs does not depend on how much is pending.
 from collections import deque
 from heapq import heappop, heappush
 from itertools import islice
-from math import ceil
 
-from .lease import IN_FLIGHT, PARKED, SETTLING, WAITING, add_run, pairs, runs_of
+from .lease import IN_FLIGHT, PARKED, SETTLING, TICKS, WAITING, add_run, pairs, runs_of, tick_of
 
 RECENT = 4_096      # settled offsets whose token is remembered, for acks that are repeated
 _TIMED = (IN_FLIGHT, WAITING)
-_TICKS = 64         # in a second: leases that end in the same one are filed together
 
 
 class ConsumerState:
@@ -90,7 +88,7 @@ class ConsumerState:
 
     def add(self, lease, first, next):
         """Make ``[first, next)`` pending, under *lease*; none of it is yet."""
-        self.pending.update(dict.fromkeys(range(first, next), lease))
+        self._point(first, next, lease)
         if next > self.cursor and first >= self.cursor:
             self.ahead.update(range(first, next))
         else:
@@ -116,12 +114,9 @@ class ConsumerState:
 
     def move(self, lease, runs, to):
         """Put *runs*, all of it under *lease*, under the lease *to*."""
-        pending, many = self.pending, 0
+        many = 0
         for first, next in pairs(runs):
-            if next == first + 1:
-                pending[first] = to
-            else:
-                pending.update(dict.fromkeys(range(first, next), to))
+            self._point(first, next, to)
             to.cover(first, next)
             many += next - first
         self._leave(lease, many)
@@ -180,6 +175,12 @@ class ConsumerState:
             recent.update(dict.fromkeys(range(max(first, next - RECENT), next), token))
         if len(recent) > 2 * RECENT:
             self.recent = dict(islice(recent.items(), len(recent) - RECENT, None))
+
+    def _point(self, first, next, lease):
+        if next == first + 1:
+            self.pending[first] = lease
+        else:
+            self.pending.update(dict.fromkeys(range(first, next), lease))
 
     def _note_order(self, first, next):
         order = self._order
@@ -240,7 +241,7 @@ class ConsumerState:
 
     def arm(self, lease):
         """Have *lease* come up at its ``due``, or a moment later."""
-        tick = ceil(lease.due * _TICKS)
+        tick = tick_of(lease.due)
         leases = self._dues.get(tick)
         if leases is None:
             leases = self._dues[tick] = []
@@ -268,7 +269,7 @@ class ConsumerState:
                 leases.pop()
                 self._armed -= 1
             if leases:
-                return tick / _TICKS
+                return tick / TICKS
             del self._dues[heappop(self._ticks)]
         return None
 
@@ -344,4 +345,4 @@ class ConsumerState:
 
 
 def _comes_up(lease, tick):
-    return lease.left > 0 and not lease.ready and lease.kind in _TIMED and ceil(lease.due * _TICKS) == tick
+    return lease.left > 0 and not lease.ready and lease.kind in _TIMED and tick_of(lease.due) == tick
