@@ -70,3 +70,14 @@ class Holding:
                 assert self.call(verb, consumer, [[offset, given[offset][1]]], options or {}) == 1
 
         gevent.joinall([gevent.spawn(caller) for _ in range(callers)], raise_error=True)
+
+    def fetch(self, consumer, messages, callers):
+        """Fetch so many messages, each by a call of its own; *callers* at a time."""
+        given, turns = self.given.setdefault(consumer, {}), iter(range(messages))
+
+        def caller():
+            for _ in turns:
+                one, = self.call("fetch", consumer, {"timeout_s": _LATE_S})
+                given[one["offset"]] = one["delivery"], one["token"]
+
+        gevent.joinall([gevent.spawn(caller) for _ in range(callers)], raise_error=True)
