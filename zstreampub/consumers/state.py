@@ -9,6 +9,7 @@ from heapq import heappop, heappush
 from itertools import islice
 
 from .lease import IN_FLIGHT, PARKED, SETTLING, TICKS, WAITING, add_run, pairs, runs_of, tick_of
+from .pending import Pending
 
 RECENT = 4_096      # settled offsets whose token is remembered, for acks that are repeated
 _TIMED = (IN_FLIGHT, WAITING)
@@ -27,7 +28,7 @@ class ConsumerState:
         self.passed = set()             # settled ahead of the cursor, which has passed them and is not saved yet
         self.torn = 0                   # a move of the cursor up to here was not stored, perhaps a later one was
         self.trims = trims              # trims up to this mark have been told, or were before the start
-        self.pending = {}
+        self.pending = Pending()
         self.ahead = set()
         self.in_flight = self.settling = 0
         self.acked = self.redelivered = 0
@@ -88,7 +89,7 @@ class ConsumerState:
 
     def add(self, lease, first, next):
         """Make ``[first, next)`` pending, under *lease*; none of it is yet."""
-        self._point(first, next, lease)
+        self.pending.put(first, next, lease)
         if next > self.cursor and first >= self.cursor:
             self.ahead.update(range(first, next))
         else:
@@ -116,7 +117,7 @@ class ConsumerState:
         """Put *runs*, all of it under *lease*, under the lease *to*."""
         many = 0
         for first, next in pairs(runs):
-            self._point(first, next, to)
+            self.pending.put(first, next, to)
             to.cover(first, next)
             many += next - first
         self._leave(lease, many)
@@ -145,13 +146,7 @@ class ConsumerState:
 
     def remove(self, lease, runs):
         """Forget what is still under *lease* of *runs*: it is settled."""
-        pending, gone = self.pending, 0
-        for first, next in pairs(runs):
-            for offset in range(first, next):
-                if pending.get(offset) is lease:
-                    del pending[offset]
-                    gone += 1
-        self._leave(lease, gone)
+        self._leave(lease, self.pending.remove(runs, lease))
 
     def pass_by(self, offset):
         """Move the cursor past *offset*, which is ahead."""
@@ -175,12 +170,6 @@ class ConsumerState:
             recent.update(dict.fromkeys(range(max(first, next - RECENT), next), token))
         if len(recent) > 2 * RECENT:
             self.recent = dict(islice(recent.items(), len(recent) - RECENT, None))
-
-    def _point(self, first, next, lease):
-        if next == first + 1:
-            self.pending[first] = lease
-        else:
-            self.pending.update(dict.fromkeys(range(first, next), lease))
 
     def _note_order(self, first, next):
         order = self._order
