@@ -99,7 +99,7 @@ class Consumer(Dealing):
             self.home.touch(self)
         if self.linger_until is not None and self.linger_until <= now:
             self.linger_until = None
-            if not self._line:
+            if not self._line and (self.has_leftovers or not self.members):
                 self.stop_reading()
         times = [state.next_due, self.retry_at, self.bury_at, self.top_up_at, self.linger_until, self.inactive_at]
         return min((time for time in times if time is not None), default=None)

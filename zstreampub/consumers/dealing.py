@@ -62,7 +62,7 @@ class Dealing(Standing):
             self._end_all(reader.error)
         elif reader is not None and reader.live and not reader.queue and self._new is None:
             state.cursor = max(state.cursor, reader.position)
-        if not self._line:
+        if self.has_leftovers and not self._line:
             self.linger(now)
         if state.cursor > state.sent:
             self.home.moved(self)       # also over what nobody is given, so that nothing else tells of it
@@ -219,6 +219,11 @@ class Dealing(Standing):
             taker.cancel(error)
         for member in tuple(self.members):
             member.end(type(error)(str(error), **error.facts))
+
+    @property
+    def has_leftovers(self):
+        """Whether something was read and not handed out."""
+        return bool(self._new is not None or self.again or (self._reader is not None and self._reader.queue))
 
     @property
     def has_takers(self):
