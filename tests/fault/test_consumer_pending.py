@@ -19,7 +19,7 @@ ACKS = 400                  # one by one
 CALLS = 64                  # that wait for their answers, where each message is given back alone
 FOREVER_S = 100_000
 
-MESSAGE_BYTES = 95          # pending, handed out with others
+MESSAGE_BYTES = 120         # pending, handed out with others
 SINGLE_BYTES = 450          # pending, and handed out alone
 BACK_BYTES = 200            # pending, and given back by a call of its own, CALLS of them at a time
 CONSUMER_BYTES = 38_000     # with a member that holds HELD messages
@@ -130,13 +130,14 @@ def _fill(play, holding):
     written_few = play.ack(holding, ["few"], ACKS)
     each = play.hold(holding, play.each, "each", HELD)
     much = play.hold(holding, ["much"], "much", size.much, MEMBERS)
+    pending = play.pending()
+    written_much = play.ack(holding, ["much"], ACKS)        # before so much has changed that a snapshot comes between
+    written_each = play.ack(holding, play.each[:ACKS], ACKS // len(play.each[:ACKS]))
     single = play.fetch(holding)
     back = play.hold(holding, ["back"], "back", size.back) + play.give_back(holding)
-    written_much = play.ack(holding, ["much"], ACKS)
-    written_each = play.ack(holding, play.each[:ACKS], ACKS // len(play.each[:ACKS]))
     print(f"\n{size}: {much / size.much:.0f} bytes for a message, {single / size.single:.0f} for one handed out alone, "
           f"{back / size.back:.0f} for one given back alone, {each / size.consumers:.0f} for a consumer with {HELD}. "
-          f"Written for an ack: {written_few:.0f} bytes with {size.few} pending; with {play.pending()}: "
+          f"Written for an ack: {written_few:.0f} bytes with {size.few} pending; with {pending}: "
           f"{written_much:.0f}, {written_each:.0f} of the small ones.")
     most = (MESSAGE_BYTES * size.much, SINGLE_BYTES * size.single, BACK_BYTES * size.back,
             CONSUMER_BYTES * size.consumers)
