@@ -86,6 +86,18 @@ class Pending(MutableMapping):
         self._count -= gone
         return gone
 
+    def lowest(self, first, next):
+        """Return the lowest offset of ``[first, next)`` that is pending, None if none is."""
+        while first < next:
+            stop = min(next, (first >> _SHIFT) + 1 << _SHIFT)
+            page = self._pages.get(first >> _SHIFT)
+            if page is not None:
+                for offset in range(first, stop):
+                    if offset in page:
+                        return offset
+            first = stop
+        return None
+
     def _page(self, offset):
         page = self._pages.get(offset >> _SHIFT)
         if page is None:

@@ -58,15 +58,12 @@ class ConsumerState:
     @property
     def lowest(self):
         """The lowest pending offset below the cursor, None if there is none."""
-        order, pending = self._order, self.pending
+        order = self._order
         while order:
-            run = order[0]
-            first, next = run
-            while first < next and first not in pending:
-                first += 1
-            if first < next:
-                run[0] = first
-                return first
+            lowest = self.pending.lowest(*order[0])
+            if lowest is not None:
+                order[0][0] = lowest
+                return lowest
             order.popleft()
         return None
 

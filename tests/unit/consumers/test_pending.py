@@ -35,6 +35,9 @@ def test_it_is_the_map_that_a_dict_would_be():
             pending[first] = model[first] = lease
         assert (len(pending), bool(pending), first in pending) == (len(model), bool(model), first in model)
 
+        found = pending.lowest(first, next)
+        assert found == min((offset for offset in range(first, next) if offset in model), default=None)
+
     assert dict(pending.items()) == model
     assert [pending.get(offset) for offset in range(7 * PAGE)] == [model.get(offset) for offset in range(7 * PAGE)]
 
