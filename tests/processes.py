@@ -102,6 +102,10 @@ class Child:
         """Return the most resident memory that it ever had, in bytes."""
         return int(Path(f"/proc/{self.pid}/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
 
+    def written(self):
+        """Return how many bytes it has given the system to be written to files since its start."""
+        return int(Path(f"/proc/{self.pid}/io").read_text().partition("wchar:")[2].split()[0])
+
     def fds(self):
         """Return the number of open file descriptors."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))

@@ -52,6 +52,10 @@ class LeanClient:
         self._ids += 1
         self._transport.send(None, wire.answer(id, self._base + self._ids.to_bytes(8, "big"), name, packed_args))
 
+    def close(self):
+        """Let go of the connection: who waits for an answer waits for ever."""
+        self._transport.close()
+
     def _receive(self, _, blob):
         header, name, value = msgpack.unpackb(blob)
         on_event = self._channels.get(header["response_to"])
@@ -132,14 +136,18 @@ class LeanSubscription:
 
 
 class LeanMember(LeanSubscription):
-    """A member of *consumer*: ``on_batch(batch, token)`` for what it is given."""
+    """A member of *consumer*: ``on_batch(batch, token)`` for what it is given; ``delivery`` is the batch's."""
 
     def __init__(self, client, consumer, on_batch, **options):
-        self._token = None
+        self._token = self.delivery = None
         super().__init__(client, None, lambda batch: on_batch(batch, self._token), consumer=consumer, **options)
+
+    def leave(self):
+        """Say nothing more; the server learns it when the connection breaks."""
+        self._beat.kill()
 
     def _take_part(self, part):
         if type(part) is dict:
-            self._token = part["token"]
+            self._token, self.delivery = part["token"], part["delivery"]
         else:
             super()._take_part(part)

@@ -77,7 +77,7 @@ class Moved:
         self.consumer = consumer
         self.state = consumer.state
         self.lease = lease
-        self._parts = parts
+        self.parts = parts
 
     def packed(self, clock):
         return journal.leased(self.lease, self.lease.runs, clock)
@@ -86,7 +86,7 @@ class Moved:
         pass
 
     def failed(self, now):
-        for back, runs in self._parts:
+        for back, runs in self.parts:
             _put_back(self, back, runs, now)
 
 
@@ -154,7 +154,7 @@ class Flush:
         state, ops, mark = consumer.state, consumer.ops, consumer.mark
         if mark is not None and mark.size:
             ops.append(Settled(consumer, mark))     # last: what is acknowledged stays so, whatever came before
-        consumer.ops, consumer.mark = [], None
+        consumer.ops, consumer.mark, consumer.moving = [], None, {}
         consumer.flushes += 1
         self.ops += ops
         self.moves.append((consumer, state, state.sent, state.cursor))

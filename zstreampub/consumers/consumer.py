@@ -11,7 +11,6 @@ from .keys import KeyOrder
 logger = logging.getLogger(__name__)
 
 _TURN_LEASES = 500          # that end in one go
-_LINGER_S = 5.0             # what was read for a fetch is kept for the next one
 _TOP_UP_S = 0.02            # a hand-out for each single message that was settled would cost more than the work
 _MOST_GAPS = 16             # told to whoever comes next
 
@@ -60,8 +59,7 @@ class Consumer(Dealing):
         self.takers.pop(taker, None)
         self._line.pop(taker, None)
         self.used_at = now = self.home.clock.now()
-        self.linger_until = now + _LINGER_S
-        self.home.watch_time(self, self.linger_until)
+        self.linger(now)
 
     def line_up(self, member):
         """Put *member* in the line if it may get something; if it has plenty already, a moment later."""
@@ -101,7 +99,7 @@ class Consumer(Dealing):
             self.home.touch(self)
         if self.linger_until is not None and self.linger_until <= now:
             self.linger_until = None
-            if not self.members and not self.takers:
+            if not self._line and (self.has_leftovers or not self.members):
                 self.stop_reading()
         times = [state.next_due, self.retry_at, self.bury_at, self.top_up_at, self.linger_until, self.inactive_at]
         return min((time for time in times if time is not None), default=None)
@@ -125,7 +123,7 @@ class Consumer(Dealing):
         self.left.clear()
         self.instead.clear()
         self.unsaved.clear()
-        self.ops, self.mark = [], None      # of what it had before
+        self.ops, self.mark, self.moving = [], None, {}     # of what it had before
         self.gaps.clear()
         for member in self.members:
             self.line_up(member)

@@ -21,10 +21,15 @@ from .writing import Writing
 logger = logging.getLogger(__name__)
 
 GUARD_S = 1.0
+ALL_READERS_BYTES = 64 << 20    # that consumers have read and not handed out
+_MOST_READER_BYTES, _LEAST_READER_BYTES = 1 << 20, 32 << 10
 
 
 class Core:
-    """``by_name`` has every Consumer. ``draining``: members end, and acks are taken still."""
+    """``by_name`` has every Consumer. ``draining``: members end, and acks are taken still.
+
+    ``readers``: how many consumers read the log now, or follow it.
+    """
 
     clock = Clock()
 
@@ -41,6 +46,7 @@ class Core:
         self._moved = set()         # consumers whose guard is not up to date
         self._guard_timer = None
         self.draining = False
+        self.readers = 0
         self._closed = False
         self._writing = Writing(self)
         self._timing = Timing(self.look_at, lambda: self.clock)
@@ -81,6 +87,11 @@ class Core:
 
     def new_token(self):
         return self._writing.new_token()
+
+    @property
+    def reader_bytes(self):
+        """How much each of those who read may have read ahead of its members: they share what all may have."""
+        return min(_MOST_READER_BYTES, max(_LEAST_READER_BYTES, ALL_READERS_BYTES // max(self.readers, 1)))
 
     def touch(self, consumer):
         self._writing.touch(consumer)

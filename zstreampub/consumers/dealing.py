@@ -18,9 +18,9 @@ from .standing import Standing
 
 logger = logging.getLogger(__name__)
 
-_READER_BYTES = 1 << 20
 _READER_MESSAGES = 10_000
 _TURN_MESSAGES = 20_000     # handed out in one go
+_LINGER_S = 5.0             # what was read and nobody had room for is kept for the next one
 
 
 class Dealing(Standing):
@@ -50,8 +50,29 @@ class Dealing(Standing):
             return
         if self._reader is None:
             self._start_reading()
+        self._reader.queue.max_bytes = self.home.reader_bytes
         if not self.new_is_next:
             self._reread()
+        self._share_out(now)
+        if self._new is not None and not self._new.left:
+            self._new = None            # or each consumer whose members have all they may have would keep a batch
+        self.new_is_next = False
+        reader = self._reader
+        if reader is not None and reader.ended:
+            self._end_all(reader.error)
+        elif reader is not None and reader.live and not reader.queue and self._new is None:
+            state.cursor = max(state.cursor, reader.position)
+        if self.has_leftovers and not self._line:
+            self.linger(now)
+        if state.cursor > state.sent:
+            self.home.moved(self)       # also over what nobody is given, so that nothing else tells of it
+        self._reread()
+        if self.takers and not self.rereading.busy and (reader is None or (reader.live and not reader.queue)
+                                                        or state.live >= self.options.max_pending):
+            self._tell_takers()
+
+    def _share_out(self, now):
+        """Give those in the line what there is, until the turn is over."""
         leases, budget, turns = {}, _TURN_MESSAGES, 0
         while self._line and budget > 0:
             source = self._source()
@@ -61,20 +82,8 @@ class Dealing(Standing):
             share = -(-self._available() // turns)
             budget -= self._serve(next(iter(self._line)), share, leases, now)
             turns -= 1
-        self.new_is_next = False
         if budget <= 0:
             self.home.touch(self)
-        reader = self._reader
-        if reader is not None and reader.ended:
-            self._end_all(reader.error)
-        elif reader is not None and reader.live and not reader.queue and not (self._new and self._new.left):
-            state.cursor = max(state.cursor, reader.position)
-        if state.cursor > state.sent:
-            self.home.moved(self)       # also over what nobody is given, so that nothing else tells of it
-        self._reread()
-        if self.takers and not self.rereading.busy and (reader is None or (reader.live and not reader.queue)
-                                                        or state.live >= self.options.max_pending):
-            self._tell_takers()
 
     def _reread(self):
         """Have read again what is ready: it goes out before anything new."""
@@ -177,18 +186,26 @@ class Dealing(Standing):
 
     def _start_reading(self):
         self._reader = Subscription(self.home.broker, self.name, self.wanted, self.home.spill(), _READER_MESSAGES,
-                                    _READER_BYTES, cursor=self.state.cursor, trims=self.state.trims, name=self.name)
+                                    self.home.reader_bytes, cursor=self.state.cursor, trims=self.state.trims,
+                                    name=self.name)
         self._reader.on_ready = self._wake
         self._reader.skips_expired = False
+        self.home.readers += 1
         self.home.broker.add_reader(self._reader)
 
     def _wake(self):
         self.home.touch(self)
 
+    def linger(self, now):
+        """Stop reading after a while, unless there is somebody with room by then."""
+        self.linger_until = now + _LINGER_S
+        self.home.watch_time(self, self.linger_until)
+
     def stop_reading(self):
         """Let go of everything that was read and not handed out."""
         reader, self._reader, self._new = self._reader, None, None
         if reader is not None:
+            self.home.readers -= 1
             self.state.trims = max(self.state.trims, reader.trims)
             reader.on_ready = _nothing
             reader.end()
@@ -202,6 +219,11 @@ class Dealing(Standing):
             taker.cancel(error)
         for member in tuple(self.members):
             member.end(type(error)(str(error), **error.facts))
+
+    @property
+    def has_leftovers(self):
+        """Whether something was read and not handed out."""
+        return bool(self._new is not None or self.again or (self._reader is not None and self._reader.queue))
 
     @property
     def has_takers(self):

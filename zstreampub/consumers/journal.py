@@ -162,7 +162,4 @@ class Replay:
         lease = Lease(kind, token, delivery, self._zero + due_us / 1e6 if due_us else 0.0, error=error)
         pending = self._state.pending
         for first, next in pairs(runs):
-            if next == first + 1:
-                pending[first] = lease
-            else:
-                pending.update(dict.fromkeys(range(first, next), lease))
+            pending.put(first, next, lease)

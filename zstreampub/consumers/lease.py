@@ -3,6 +3,10 @@
 A run is a pair of a flat list ``[first, next, first, next, ...]``. Nothing here knows the time.
 """
 
+from math import ceil
+
+TICKS = 64          # in a second: leases that are due in the same one come up together
+
 IN_FLIGHT = 0       # at a member (or at nobody after a restart) until ``due``
 WAITING = 1         # to be handed out (again) from ``due`` on
 PARKED = 2          # waits for an earlier message of its key
@@ -20,7 +24,7 @@ class Lease:
     """
 
     __slots__ = ("kind", "token", "delivery", "due", "member", "left", "size", "ready", "taken", "error",
-                 "_first", "_next", "_more")
+                 "_first", "_all")
 
     def __init__(self, kind, token=0, delivery=0, due=0.0, member=None, error=""):
         self.kind = kind
@@ -31,26 +35,26 @@ class Lease:
         self.left = self.size = 0
         self.ready = self.taken = False
         self.error = error
-        self._first = self._next = 0    # mostly there is one run: a list for it would cost as much as all the rest
-        self._more = None
+        self._first = 0     # mostly there is one run: a list for it would cost as much as all the rest
+        self._all = None    # the runs, if there are more
 
     def __repr__(self):
         return f"<Lease {self.kind} token {self.token} delivery {self.delivery} of {self.left} in {self.runs}>"
 
     @property
     def runs(self):
-        return [self._first, self._next, *(self._more or ())] if self.size else []
+        if self._all is not None:
+            return list(self._all)
+        return [self._first, self._first + self.size] if self.size else []
 
     def cover(self, first, next):
         """Note that ``[first, next)`` is under it."""
-        if not self.size:
-            self._first, self._next = first, next
-        elif self._more is not None:
-            add_run(self._more, first, next)
-        elif first == self._next:
-            self._next = next
-        else:
-            self._more = [first, next]
+        if self._all is not None:
+            add_run(self._all, first, next)
+        elif not self.size:
+            self._first = first
+        elif first != self._first + self.size:
+            self._all = [*self.runs, first, next]
         self.size += next - first
 
     def offsets(self, pending):
@@ -86,6 +90,11 @@ class Mark(Lease):
             self._behind = {one: lease for lease, runs in self.parts
                             for first, next in pairs(runs) for one in range(first, next)}
         return self._behind[offset]
+
+
+def tick_of(due):
+    """Return the number of the tick in which a lease comes up."""
+    return ceil(due * TICKS)
 
 
 def add_run(runs, first, next):

@@ -3,7 +3,7 @@
 from ..checks import within
 from ..errors import InvalidOption, StaleDelivery
 from .changes import Moved
-from .lease import DYING, IN_FLIGHT, WAITING, Lease, Mark, count
+from .lease import DYING, IN_FLIGHT, WAITING, Lease, Mark, count, pairs, tick_of
 from .options import MAX_DELIVERIES, check_delay, check_deliveries, check_reason
 
 VERBS = ("ack", "nack", "reject", "extend")
@@ -97,12 +97,9 @@ class Settling:
                 self._bury(lease, runs, "max_deliveries", reason)
                 return
             wait_s = consumer.delay_s(lease.delivery) if delay_s is None else delay_s
-            waiting = Lease(WAITING, lease.token, lease.delivery, now + wait_s, error=reason)
-            self._move(waiting, lease, runs)
-            if wait_s > 0:
-                consumer.arm(waiting)
-            else:
-                self._state.make_ready(waiting)
+            if self._move(lease, runs, WAITING, now + wait_s, error=reason, ready=wait_s <= 0).ready:
+                for first, next in pairs(runs):
+                    self._state.ready_again(first, next)
         return act
 
     def _extend(self, seconds):
@@ -113,11 +110,8 @@ class Settling:
 
         def act(lease, runs):
             member = lease.member
-            longer = Lease(IN_FLIGHT, lease.token, lease.delivery, due,
-                           None if member is None or member.ended else member, lease.error)
-            longer.taken = True
-            self._move(longer, lease, runs)
-            self._consumer.arm(longer)
+            holder = None if member is None or member.ended else member
+            self._move(lease, runs, IN_FLIGHT, due, holder, lease.error).taken = True
         return act
 
     def _reject(self, reason=None):
@@ -134,6 +128,23 @@ class Settling:
     def _told(self, error):
         self.buried(error)
 
-    def _move(self, to, lease, runs):
+    def _move(self, lease, runs, kind, due, member=None, error="", ready=False):
+        """Put *runs* of *lease* under a lease of that *kind*, and return it.
+
+        What leaves *lease* with one flush and comes up in the same tick shares it: one for each message takes several
+        times the memory, and Python's garbage collection holds the hub to look at them all.
+        """
+        consumer, key = self._consumer, (lease, kind, tick_of(due), member, error, ready)
+        moved = consumer.moving.get(key)
+        if moved is None or moved.lease.kind != kind:
+            to = Lease(kind, lease.token, lease.delivery, due, member, error)
+            to.ready = ready
+            moved = consumer.moving[key] = Moved(consumer, to, [])
+            consumer.ops.append(moved)
+        to = moved.lease
+        is_new = not to.left
         self._state.move(lease, runs, to)
-        self._consumer.ops.append(Moved(self._consumer, to, [(lease, runs)]))
+        moved.parts.append((lease, runs))
+        if is_new and not to.ready:
+            consumer.arm(to)
+        return to

@@ -3,6 +3,9 @@
 A round writes each consumer that has changed: its parts, a little with each commit, then its head, which
 makes them count. When all are on disk, changes from before the round may be forgotten. What settles while
 it is written stays in its part until that is on disk; the change that tells so is kept.
+
+The next round begins when as many bytes of changes were written as the last round took, and EVERY_BYTES at the least:
+so snapshots at most double what is written for a change, however much is pending.
 """
 
 import gevent
@@ -16,11 +19,11 @@ PART_OFFSETS = 1_000
 
 
 class Snapshots:
-    """Begins a round when so much was written to the journal since the last."""
+    """Begins a round when so much was written to the journal since the last. ``bytes``: what that took."""
 
     def __init__(self, home, writing):
         self.every_bytes = EVERY_BYTES
-        self.rounds = 0
+        self.rounds = self.bytes = 0
         self._home = home
         self._writing = writing
         self._task = None
@@ -28,7 +31,8 @@ class Snapshots:
 
     def look(self):
         """Begin a round if it is time; never waits."""
-        if self._task is None and self._writing.weight - self._weight >= self.every_bytes:
+        due = max(self.every_bytes, self.bytes)
+        if self._task is None and self._writing.weight - self._weight >= due:
             self._task = gevent.spawn(self._run)
 
     def _run(self):
@@ -44,6 +48,7 @@ class Snapshots:
         if not all(consumer.state.is_whole for consumer in self._home.by_name.values()):
             return
         self._weight = self._writing.weight
+        self.bytes = 0
         journal_from = self._writing.journal_next
         for consumer in tuple(self._home.by_name.values()):
             if consumer.dirty and not consumer.deleted:
@@ -81,4 +86,5 @@ class Snapshots:
                 if lease is not None:
                     add_run(leases.setdefault(lease, []), offset, offset + 1)
             packed = journal.pack_part(leases.items(), self._home.clock)
+            self.bytes += len(packed)
             self._home.wait_for_disk({journal.part_key(state.id, part, number): packed})

@@ -41,6 +41,7 @@ class Standing:
         self.left = deque()         # leases of members that have left
         self.ops = []
         self.mark = None            # of what was acknowledged since the last flush
+        self.moving = {}            # what was nacked or extended since then: what it has in common -> Moved
         self.unsaved = []
         self.flushes = 0
         self.dirty = False

@@ -7,13 +7,12 @@ operation costs does not depend on how much is pending.
 from collections import deque
 from heapq import heappop, heappush
 from itertools import islice
-from math import ceil
 
-from .lease import IN_FLIGHT, PARKED, SETTLING, WAITING, add_run, pairs, runs_of
+from .lease import IN_FLIGHT, PARKED, SETTLING, TICKS, WAITING, add_run, pairs, runs_of, tick_of
+from .pending import Pending
 
 RECENT = 4_096      # settled offsets whose token is remembered, for acks that are repeated
 _TIMED = (IN_FLIGHT, WAITING)
-_TICKS = 64         # in a second: leases that end in the same one are filed together
 
 
 class ConsumerState:
@@ -29,7 +28,7 @@ class ConsumerState:
         self.passed = set()             # settled ahead of the cursor, which has passed them and is not saved yet
         self.torn = 0                   # a move of the cursor up to here was not stored, perhaps a later one was
         self.trims = trims              # trims up to this mark have been told, or were before the start
-        self.pending = {}
+        self.pending = Pending()
         self.ahead = set()
         self.in_flight = self.settling = 0
         self.acked = self.redelivered = 0
@@ -59,15 +58,12 @@ class ConsumerState:
     @property
     def lowest(self):
         """The lowest pending offset below the cursor, None if there is none."""
-        order, pending = self._order, self.pending
+        order = self._order
         while order:
-            run = order[0]
-            first, next = run
-            while first < next and first not in pending:
-                first += 1
-            if first < next:
-                run[0] = first
-                return first
+            lowest = self.pending.lowest(*order[0])
+            if lowest is not None:
+                order[0][0] = lowest
+                return lowest
             order.popleft()
         return None
 
@@ -90,7 +86,7 @@ class ConsumerState:
 
     def add(self, lease, first, next):
         """Make ``[first, next)`` pending, under *lease*; none of it is yet."""
-        self.pending.update(dict.fromkeys(range(first, next), lease))
+        self.pending.put(first, next, lease)
         if next > self.cursor and first >= self.cursor:
             self.ahead.update(range(first, next))
         else:
@@ -116,12 +112,9 @@ class ConsumerState:
 
     def move(self, lease, runs, to):
         """Put *runs*, all of it under *lease*, under the lease *to*."""
-        pending, many = self.pending, 0
+        many = 0
         for first, next in pairs(runs):
-            if next == first + 1:
-                pending[first] = to
-            else:
-                pending.update(dict.fromkeys(range(first, next), to))
+            self.pending.put(first, next, to)
             to.cover(first, next)
             many += next - first
         self._leave(lease, many)
@@ -150,13 +143,7 @@ class ConsumerState:
 
     def remove(self, lease, runs):
         """Forget what is still under *lease* of *runs*: it is settled."""
-        pending, gone = self.pending, 0
-        for first, next in pairs(runs):
-            for offset in range(first, next):
-                if pending.get(offset) is lease:
-                    del pending[offset]
-                    gone += 1
-        self._leave(lease, gone)
+        self._leave(lease, self.pending.remove(runs, lease))
 
     def pass_by(self, offset):
         """Move the cursor past *offset*, which is ahead."""
@@ -240,7 +227,7 @@ class ConsumerState:
 
     def arm(self, lease):
         """Have *lease* come up at its ``due``, or a moment later."""
-        tick = ceil(lease.due * _TICKS)
+        tick = tick_of(lease.due)
         leases = self._dues.get(tick)
         if leases is None:
             leases = self._dues[tick] = []
@@ -268,7 +255,7 @@ class ConsumerState:
                 leases.pop()
                 self._armed -= 1
             if leases:
-                return tick / _TICKS
+                return tick / TICKS
             del self._dues[heappop(self._ticks)]
         return None
 
@@ -344,4 +331,4 @@ class ConsumerState:
 
 
 def _comes_up(lease, tick):
-    return lease.left > 0 and not lease.ready and lease.kind in _TIMED and ceil(lease.due * _TICKS) == tick
+    return lease.left > 0 and not lease.ready and lease.kind in _TIMED and tick_of(lease.due) == tick

@@ -131,6 +131,23 @@ def test_snapshots_bound_the_journal_and_lose_nothing(disk):
     assert disk.describe("idle")["pending"] == 50
 
 
+def test_the_more_a_snapshot_takes_the_more_must_change_before_the_next(disk):
+    snapshots = disk.consumers._snapshots
+    disk.broker.publish_many("a", list(range(4_000)))
+    given(disk.join(max_in_flight=4_000))
+    disk.consumers.ack("c", list(range(0, 4_000, 2)))
+    snapshots.round()
+    snapshots.every_bytes = 100
+    before, weight = snapshots.rounds, disk.consumers._writing.weight
+
+    for offset in range(1, 101, 2):
+        disk.consumers.ack("c", [offset])
+    settle()
+
+    assert disk.consumers._writing.weight - weight > 3 * 100
+    assert snapshots.rounds == before > 0
+
+
 def test_a_snapshot_takes_nothing_as_settled_that_is_not_on_disk(clock):
     store = HandStore(Settings())
     broker = Broker(store, store._settings)
