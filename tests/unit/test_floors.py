@@ -38,7 +38,7 @@ FLOORS = [
 # Towers stand beside the floors: a tower imports what is listed, and only the cli, the roof
 # and what opens either a server's or a store of one's own import it. Nobody imports "aio/" but its users.
 TOWERS = {
-    "client/": set().union(*GROUND, {"transport"}),
+    "client/": set().union(*GROUND, {"transport", "spool/"}),
     "spool/": set().union(*GROUND),
     "aio/": set().union(*GROUND, {"client/"}),
 }

@@ -29,7 +29,7 @@ class Entry(Future):
     """
 
     __slots__ = ("topic", "values", "count", "metadata", "size", "many", "request", "place", "patience",
-                 "on_outcome")
+                 "on_outcome", "sending")
 
     def __init__(self, topic, values, metadata, many):
         super().__init__()
@@ -46,6 +46,7 @@ class Entry(Future):
         self.place = None           # where in that request
         self.patience = None        # the Patience that it shares with others
         self.on_outcome = None      # called with the entry once it has its outcome
+        self.sending = None         # through an outbox: the future of what the server says; ours is that of the disk
 
     def settle(self, value, error=None):
         """Tell the caller the outcome; only the first counts."""

@@ -17,7 +17,8 @@ class Producer:
 
     Made by ``Client.producer``. At most *max_pending_bytes* are without an answer; a
     ``publish`` beyond that waits. Errors come out of the futures; :meth:`flush` and
-    :meth:`close` raise the first error whose future nobody has asked.
+    :meth:`close` raise the first error whose future nobody has asked. With an outbox all this is about the
+    disk here, and only the futures wait for the server.
     """
 
     def __init__(self, check_owner, publisher, linger_s, max_pending_bytes, timeout_s):
@@ -99,7 +100,7 @@ class Producer:
         elif not self._lingering:
             self._lingering = True
             self._timer.start(self._hand_over)
-        return entry
+        return _future(entry)
 
     def _hand_over(self):
         self._timer.stop()
@@ -123,6 +124,11 @@ class Producer:
         self.pending -= entry.count
         self._pending_bytes -= entry.size
         if not entry.successful():
-            self._failed.append(entry)
+            self._failed.append(_future(entry))
         if not self._changed.is_set():
             self._changed.set()
+
+
+def _future(entry):
+    """Return what whoever has published *entry* asks: through an outbox, when it is sent."""
+    return entry if entry.sending is None else entry.sending

@@ -176,7 +176,7 @@ class Publisher:
         latest = max(entry.patience.deadline for entry in entries)
         if self._clock_ahead_s is not None and latest < 1e9:
             options["deadline_clock"] = max(latest + self._clock_ahead_s, 0.0)
-        request = Append(self._channels, self, entries, join(entries, self.limits, self._server_us()), options)
+        request = Append(self._channels, self, entries, join(entries, self.limits, self.server_us()), options)
         self._under_way[request] = None
         self.requests += 1
         for entry in entries:
@@ -185,8 +185,7 @@ class Publisher:
         self._channels.open(request)
         return request.size
 
-
-    def _server_us(self):
+    def server_us(self):
         """Return the server's time of day, from which a time to live counts."""
         now_s = time() if self._calendar_ahead_s is None else monotonic() + self._calendar_ahead_s
         return int(now_s * 1e6)

@@ -206,17 +206,21 @@ class FifoStore(Spool):
         """
         return self.pop_many(1) > 0
 
-    def pop_many(self, count):
-        """Remove the first *count* messages, or as many as there are, in one transaction; return how many."""
+    def pop_many(self, count, mark=None):
+        """Remove the first *count* messages, or as many as there are, in one transaction; return how many.
+
+        *mark* is kept in the same transaction, see :meth:`add`.
+        """
         self._check_open()
         within("count", count, None, 1, 1 << 40)
+        marks = check_mark(mark)
         with self._gate:
             first, end = self._shown
             shown = first < end and self.state.first > first
             self._shown = (first + count, end) if first < end else (0, 0)
-            if not shown and self.state.count == 0:
+            if not shown and self.state.count == 0 and marks is None:
                 return 0
-        return self._run(Pop(first if first < end else None, count))
+        return self._run(Pop(first if first < end else None, count, marks))
 
     def clear(self):
         """Remove all messages; return how many."""

@@ -23,14 +23,18 @@ class Add(Operation):
 
 
 class Pop(Operation):
-    """Removes *count* messages from position *first* on, or from the front if that is None; its result is how many."""
+    """Removes *count* messages from position *first* on, or from the front if that is None; its result is how many.
 
-    __slots__ = ("first", "count")
+    It sets *marks*, a dict or None, too.
+    """
 
-    def __init__(self, first, count):
+    __slots__ = ("first", "count", "marks")
+
+    def __init__(self, first, count, marks=None):
         super().__init__()
         self.first = first
         self.count = count
+        self.marks = marks
 
 
 class FifoPlan:
@@ -85,6 +89,12 @@ class FifoPlan:
     # --- removing ----------------------------------------------------------------------
 
     def _pop(self, operation):
+        if operation.marks:
+            try:
+                self.marks = merged_marks(self.marks, operation.marks)
+            except ZStreamPubError as error:
+                self.outcomes.append((operation, None, error))
+                return
         first = self.first if operation.first is None else operation.first
         next = min(first + operation.count, self._was.next)     # what front showed may have been dropped since
         removed = max(next - self.first, 0)
