@@ -54,7 +54,7 @@ class Client(Steering):
         self._terms = Terms()
         self.outbox = None
         if outbox is not None:
-            from .outbox import Outbox      # loads lmdb, which a client needs for nothing else
+            from .outbox import Outbox  # loads lmdb, which a client needs for nothing else
             try:
                 self.outbox = Outbox(outbox, self._channels, self._publisher, outbox_max_messages, outbox_max_bytes,
                                      outbox_when_full)

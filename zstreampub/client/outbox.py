@@ -184,8 +184,8 @@ class Outbox:
         size = entry.size + _ITEM_OVERHEAD + len(entry.topic.encode())
         limit = min(self.max_bytes, MAX_MESSAGE_BYTES)
         if size > limit or entry.count > self.max_messages:
-            raise BatchTooLarge(f"{entry.count} messages of {size} bytes never fit into the outbox, which takes {limit} "
-                                f"bytes of {self.max_messages} messages at once. Publish them in parts.",
+            raise BatchTooLarge(f"{entry.count} messages of {size} bytes never fit into the outbox, which has room for "
+                                f"{self.max_messages} of {limit} bytes at once. Publish them in parts.",
                                 size=size, limit=limit)
         entry.sending = Sending(self._linked)
 

@@ -13,7 +13,7 @@ import gevent
 from gevent.event import Event
 
 from .. import errors
-from ..errors import BatchTooLarge, ConnectionLost, InternalError, SequenceTooOld, StoreCorrupt, ZStreamPubError
+from ..errors import BatchTooLarge, InternalError, SequenceTooOld, StoreCorrupt, ZStreamPubError
 from .calls import Call
 from .entries import BATCH_OVERHEAD, MAX_BATCHES, join
 from .outbox_records import SENT, Record
