@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgpack
 
 from .. import errors
-from ..errors import StoreVersion
+from ..errors import StoreCorrupt, StoreVersion
 from ..message import Batch, Message
 
 ADDED, SENT = "added", "sent"
@@ -33,15 +33,22 @@ def pack_item(entry):
 
 
 class Record:
-    """What one call published, as it was kept: to ``join`` and to a server's ``Limits`` the same as an Entry."""
+    """What one call published, as it was kept: to ``join`` and to a server's ``Limits`` the same as an Entry.
+
+    Raises StoreCorrupt with a ``position``, as a FifoStore does where a message cannot be read; StoreVersion.
+    """
 
     __slots__ = ("item", "time_us", "topic", "many", "metadata", "values", "count", "size", "place")
 
     def __init__(self, item):
-        version, self.time_us, self.topic, self.many, self.metadata, self.values = msgpack.unpackb(item)
+        try:
+            version, *fields = msgpack.unpackb(item)
+        except Exception as error:      # msgpack raises several kinds
+            raise StoreCorrupt(f"What was kept cannot be read: {error}.", position=None) from error
         if version != FORMAT:
             raise StoreVersion(f"An outbox of format {version}; this program reads {FORMAT}. Use the zstreampub that "
                                "wrote it.", version=version)
+        self.time_us, self.topic, self.many, self.metadata, self.values = fields
         self.item = item
         self.count = len(self.values)
         self.size = len(item) + _VALUE_OVERHEAD * self.count
