@@ -5,6 +5,7 @@ sequence) in ``log``, greets subscriptions and members, and says yes to ``unsubs
 and the like. A test replaces the answer to a method by ``server.on[name] = function of the request``.
 """
 
+import errno
 import gc
 import socket
 from time import monotonic
@@ -109,7 +110,8 @@ class FakeServer:
         ends = monotonic() + DEADLINE_S
         while monotonic() < ends:       # libzmq closes the socket in a thread of its own
             with socket.socket() as probe:
-                if probe.connect_ex((host, int(port))):
+                probe.settimeout(0.05)      # it may be closed between our SYN and its answer, which would take 1 s
+                if probe.connect_ex((host, int(port))) == errno.ECONNREFUSED:
                     break
 
     def restart(self):

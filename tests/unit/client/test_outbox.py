@@ -43,7 +43,9 @@ def open_client(server, place):
 
 @pytest.fixture
 def client(open_client):
-    return open_client()
+    client = open_client()
+    client.about()
+    return client
 
 
 def requests(server):
@@ -262,8 +264,9 @@ def test_what_the_server_refuses_is_set_aside_and_the_rest_goes_on_in_order(serv
         assert again.outbox.messages == again.outbox.refused_count == 0
 
 
-def test_what_the_server_is_known_not_to_take_is_not_even_sent(server, client):
+def test_what_the_server_is_known_not_to_take_is_not_even_sent(server, open_client):
     server.stop()
+    client = open_client()
     futures = [client.publish("a", bytes(size)) for size in (10, 5_000, 10)]
     server.limits = {"max_message_bytes": 1_000}
     server.start()
@@ -443,8 +446,9 @@ def test_a_producer_says_that_the_outbox_is_full(server, open_client):
 # --- time --------------------------------------------------------------------------------------------
 
 
-def test_a_time_to_live_counts_from_when_it_was_published(server, client, monkeypatch):
+def test_a_time_to_live_counts_from_when_it_was_published(server, open_client, monkeypatch):
     server.stop()
+    client = open_client()
     client.publish("a", 1, ttl_s=100)
     client.publish_many("a", [2, 3], ttl_s=30)
     now = outbox_records.time()
