@@ -14,6 +14,7 @@ from ..threads.waits import start_thread
 from .consumption import Consumption
 from .delivery import Delivery
 from .line import Line
+from .outbox import Outbox, Sending
 from .subscription import Subscription
 
 
@@ -36,6 +37,7 @@ class Client:
 
     def __init__(self, address="tcp://127.0.0.1:4242", **options):
         self._open = partial(own.Client, address, **options)
+        self._has_outbox = options.get("outbox") is not None
         self._home = self._line = self._closing = self._finalizer = None
         self._is_closed = False
 
@@ -45,12 +47,14 @@ class Client:
                       timeout_s=None, **terms):
         """Publish one message; return its offset once it is on the server's disk.
 
+        With an outbox: return once it is on the disk here; what is returned gives the offset when it is awaited.
         The options are those of ``zstreampub.Client.publish``. Calls that run at the same time share requests.
         """
         line = self._here()
-        if terms:
-            return await line.run(partial(line.client.publish, topic, payload, headers=headers, key=key, id=id,
-                                          unique=unique, ttl_s=ttl_s, timeout_s=timeout_s, **terms))
+        if terms or self._has_outbox:
+            return self._answer(await line.run(partial(
+                line.client.publish, topic, payload, headers=headers, key=key, id=id, unique=unique, ttl_s=ttl_s,
+                timeout_s=timeout_s, **terms)))
         return await _publish(line, entries.single(topic, payload, headers, key, id, unique, ttl_s), timeout_s)
 
     async def publish_many(self, topic, payloads, *, headers=None, keys=None, ids=None, unique=None, ttl_s=None,
@@ -60,9 +64,10 @@ class Client:
         The options are those of ``zstreampub.Client.publish_many``.
         """
         line = self._here()
-        if terms:
-            return await line.run(partial(line.client.publish_many, topic, list(payloads), headers=headers, keys=keys,
-                                          ids=ids, unique=unique, ttl_s=ttl_s, timeout_s=timeout_s, **terms))
+        if terms or self._has_outbox:
+            return self._answer(await line.run(partial(
+                line.client.publish_many, topic, list(payloads), headers=headers, keys=keys, ids=ids, unique=unique,
+                ttl_s=ttl_s, timeout_s=timeout_s, **terms)))
         return await _publish(line, entries.several(topic, payloads, headers, keys, ids, unique, ttl_s), timeout_s)
 
     cancel = _carried(own.Client.cancel)
@@ -127,6 +132,11 @@ class Client:
     # --- the rest ----------------------------------------------------------------------
 
     @property
+    def outbox(self):
+        """The :class:`Outbox`, None without one."""
+        return Outbox(self._here()) if self._has_outbox else None
+
+    @property
     def is_connected(self):
         """Whether there is a connection at the moment."""
         return self._line is not None and self._line.client.is_connected
@@ -152,6 +162,9 @@ class Client:
 
     async def __aexit__(self, *_):
         await self.close()
+
+    def _answer(self, answer):
+        return Sending(self._line, answer) if self._has_outbox else answer
 
     def _here(self):
         """Return the line of the event loop that runs; begin the thread if this is the first call."""

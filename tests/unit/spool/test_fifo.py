@@ -275,6 +275,23 @@ def test_a_mark_moves_without_a_message_and_is_removed_by_none(open_fifo):
     assert again.marks == {"b": 2} and len(again) == 0
 
 
+def test_a_mark_is_kept_with_the_removal(open_fifo):
+    with open_fifo() as store:
+        store.add_many([1, 2, 3])
+        assert store.pop_many(2, ("done", 2)) == 2
+        assert store.pop_many(5, mark=("done", 3)) == 1
+        assert store.pop_many(1, mark=("empty", True)) == 0
+        store.add(4)
+        for number in range(marks.MAX_MARKS - 2):
+            store.set_mark(str(number), number)
+        with pytest.raises(InvalidOption):
+            store.pop_many(1, ("one too many", 1))
+
+    again = open_fifo()
+
+    assert again.mark("done") == 3 and again.mark("empty") is True and list(again) == [4]
+
+
 def test_a_mark_stays_as_it_is_if_its_message_is_refused(open_fifo):
     store = open_fifo(max_messages=1)
     store.add(1, mark=("a", 1))
