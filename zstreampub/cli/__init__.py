@@ -11,6 +11,7 @@ from . import (
     exits,
     get,
     last,
+    outbox,
     publish,
     scheduled,
     serve,
@@ -35,5 +36,5 @@ def main():
 
 for _command in (serve.serve, publish.publish, subscribe.subscribe, get.get, last.last, topics.topics,
                  subscriptions.subscriptions, unsubscribe.unsubscribe, consume.consume, consumers.consumers, dead.dead,
-                 scheduled.scheduled, cancel.cancel, stats.stats):
+                 scheduled.scheduled, cancel.cancel, outbox.outbox, stats.stats):
     main.add_command(_command)

@@ -88,14 +88,14 @@ def format_option(function):
 
 
 @contextmanager
-def connected(address, timeout_s):
-    """Give a :class:`zstreampub.client.Client` that is closed afterwards."""
+def connected(address, timeout_s, **options):
+    """Give a :class:`zstreampub.client.Client`, made with *options*, that is closed afterwards."""
     import gevent
 
     from ..client import Client  # gevent and pyzmq take a while to load; --help should not
 
     _interrupt_quietly()
-    client = Client(address, timeout_s=timeout_s)
+    client = Client(address, timeout_s=timeout_s, **options)
     patience = gevent.spawn_later(PATIENCE_S, _tell_waiting, client, address, timeout_s)
     try:
         yield client

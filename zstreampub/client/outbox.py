@@ -7,7 +7,7 @@ is the only one who removes.
 import logging
 import os
 from collections import deque
-from time import monotonic, time
+from time import monotonic
 from weakref import WeakValueDictionary
 
 import gevent
@@ -20,13 +20,13 @@ from ..errors import (
     InvalidOption,
     RequestTimeout,
     SpoolFull,
-    StoreVersion,
     ZStreamPubError,
 )
 from ..spool.fifo import FifoStore
 from ..spool.items import MAX_MESSAGE_BYTES
 from .futures import Future
-from .outbox_records import ADDED, SENT, Record, Refused, Sent, pack_item, pack_refused
+from .outbox_left import REFUSED, age_s, open_store
+from .outbox_records import ADDED, Refused, pack_item, pack_refused
 from .outbox_sender import Sender
 from .publisher import again
 
@@ -82,7 +82,7 @@ class Outbox:
         self._blocks = when_full == "block"
         self._channels = channels
         self._publisher = publisher
-        self._store, sent = _open(path)
+        self._store, sent = open_store(path)
         self._refused = FifoStore(self._refused_path) if os.path.isdir(self._refused_path) else None
         self._added = (self._store.mark(ADDED) or 0) if len(self._store) else sent.messages
         self._first, self._next = 0, len(self._store)   # positions, counted from what was there when it was opened
@@ -113,9 +113,7 @@ class Outbox:
     @property
     def age_s(self):
         """How long ago the oldest of them was published, in seconds of the time of day; 0.0 if there is none."""
-        for item in self._store:
-            return max(time() - Record(item).time_us / 1e6, 0.0)
-        return 0.0
+        return age_s(self._store)
 
     @property
     def is_sending(self):
@@ -287,7 +285,7 @@ class Outbox:
 
     @property
     def _refused_path(self):
-        return os.path.join(self._store.path, "refused")
+        return os.path.join(self._store.path, REFUSED)
 
     # --- the end -------------------------------------------------------------------------
 
@@ -314,20 +312,6 @@ class Outbox:
             sending.settle(None, ConnectionLost("The client is closed. The message is kept, and will be sent when the "
                                                 "outbox is opened again."))
         self._moved.set()
-
-
-def _open(path):
-    """Return the store in *path*, and what is sent of it."""
-    store = FifoStore(path)
-    try:
-        mark = store.mark(SENT)
-        if len(store) and store.mark(ADDED) is None:
-            raise StoreVersion(f"{store.path} holds a FifoStore that is no outbox. Name another directory.",
-                               path=store.path)
-        return store, Sent.of(mark)
-    except BaseException:
-        store.close()
-        raise
 
 
 def _fail(entry, error):

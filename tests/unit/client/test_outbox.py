@@ -5,7 +5,7 @@ import pytest
 
 from tests.unit.client.fake_server import DEADLINE_S, append_of, outcome, spawned, turn
 from zstreampub import FifoStore
-from zstreampub.client import Client, outbox, outbox_records, outbox_sender
+from zstreampub.client import Client, outbox_left, outbox_records, outbox_sender
 from zstreampub.errors import (
     BatchTooLarge,
     ConnectionLost,
@@ -452,7 +452,7 @@ def test_a_time_to_live_counts_from_when_it_was_published(server, open_client, m
     client.publish("a", 1, ttl_s=100)
     client.publish_many("a", [2, 3], ttl_s=30)
     now = outbox_records.time()
-    for module in (outbox_records, outbox):
+    for module in (outbox_records, outbox_left):
         monkeypatch.setattr(module, "time", lambda: now + 60)
 
     assert 55 < client.outbox.age_s < 65
