@@ -27,6 +27,7 @@ class Contents:
         self._roomy = None          # whether there is room in LMDB for all of the journal; None: to be looked at
         self.removed_bytes = 0      # since the last checkpoint
         self.state = self.marks = self.front = self.tail = None
+        self._saved = None          # the state as the disk has it: a count of what was dropped may be missing there
 
     # --- from disk ---------------------------------------------------------------------
 
@@ -48,7 +49,8 @@ class Contents:
         return state, Stretch(state.first, front), tail
 
     def take_over(self, state, front, tail):
-        self.state, self.marks = state, state.marks
+        self.state = self._saved = state
+        self.marks = state.marks
         self.front, self.tail = front, tail
         self.removed_bytes = 0
 
@@ -88,6 +90,7 @@ class Contents:
             self._checkpoint(plan, environment)
             self._journal.restart()
             self._roomy = None
+        self._saved = plan.state
 
     def _is_roomy(self, environment):
         """Tell whether LMDB can take what the journal may get to hold: else the one would be full for the other."""
@@ -128,7 +131,7 @@ class Contents:
     def finish(self, plan, environment):
         """Have all in LMDB, if there is room: *plan* changes nothing else."""
         try:
-            if not self._journal.is_empty:
+            if not self._journal.is_empty or self.state != self._saved:
                 environment.write(plan.write)
         except StoreFull:
             pass        # the journal has it

@@ -40,7 +40,7 @@ def test_at_the_bound_of_messages_the_next_is_refused_until_there_is_room(open_f
     store = open_fifo(max_messages=3)
     store.add_many([1, 2, 3])
 
-    with pytest.raises(SpoolFull, match="3 messages .*max_messages=3"):
+    with pytest.raises(SpoolFull, match=r"3 messages .*max_messages=3"):
         store.add(4)
     store.pop_front()
     store.add(5)
