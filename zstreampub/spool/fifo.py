@@ -258,9 +258,9 @@ class FifoStore(Spool):
         return self.contents.read_ahead(plan, self._environment.read)
 
     def _apply(self, plan, ahead):
+        self.blocked = plan.blocked
         for operation in plan.blocked:
             self._group.postpone(operation)
-        self.blocked = plan.blocked
         self.contents.apply(plan, ahead)
 
     def _finish(self):
