@@ -54,9 +54,9 @@ class Book:
             next = store.mark(f"next.{producer}") or 0
             assert next >= self.added[producer], "what was answered is there"
             there = [number for name, number in found if name == producer]
-            assert there == list(range(next - len(there), next)), "in order, up to the mark, which is of the same commit"
+            assert there == list(range(next - len(there), next)), "in order, up to the mark"
             gone = next - len(there)
-            assert all(self.worked[producer, number] for number in range(gone)), "nothing goes without having been worked on"
+            assert all(self.worked[producer, number] for number in range(gone)), "nothing goes unseen"
         assert not self.popped.intersection(found), "what was popped does not come again"
         assert sum(self.worked.values()) - len(self.worked) <= self.kills, "at most the one in work comes again"
 

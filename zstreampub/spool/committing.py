@@ -18,6 +18,7 @@ _SimpleQueue = monkey.get_original("queue", "SimpleQueue")
 
 MOST_OPERATIONS = 10_000        # of one commit
 MOST_BYTES = 16 << 20           # of one commit, unless a single operation has more
+SHORTEST_WAIT_S = 0.01          # until an operation that was not looked at yet is asked for again
 
 
 class Operation:
@@ -50,7 +51,7 @@ class GroupCommit:
     def run(self, operation, timeout_s=None):
         """Have *operation* done; return its result or raise its error. Whoever waits may be killed or interrupted.
 
-        Return None if it was not begun within *timeout_s*: it will not be done then.
+        Return None if it was postponed and that lasts longer than *timeout_s*: it will not be done then.
         """
         operation.green = has_hub()
         self._pending.append(operation)
@@ -86,13 +87,11 @@ class GroupCommit:
     def _wait_green(self, operation, wait, timeout_s):
         if timeout_s is None:
             wait.wait()
-            return True
-        with gevent.Timeout(timeout_s, False):
-            wait.wait()
-        if not operation.settled:
-            if self.withdraw(operation):
+        while not operation.settled:
+            with gevent.Timeout(max(timeout_s, SHORTEST_WAIT_S), False):
+                wait.wait()
+            if not operation.settled and self._give_up(operation):
                 return False
-            wait.wait()
         return True
 
     def _follow(self, operation, wait, timeout_s):
@@ -102,10 +101,9 @@ class GroupCommit:
                 continue
             left_s = -1 if ends is None else max(ends - monotonic(), 0)
             if not wait.wait(True, left_s) and not operation.settled:
-                if self.withdraw(operation):
-                    self._pass_on()
+                if self._give_up(operation):
                     return False
-                ends = None     # it is just being committed
+                ends = monotonic() + SHORTEST_WAIT_S
         return True
 
     # --- leading -------------------------------------------------------------------------
@@ -175,6 +173,14 @@ class GroupCommit:
         with self._gate:
             operation.postponed = False
             return not operation.settled
+
+    def _give_up(self, operation):
+        """Take *operation* back if it was postponed; tell whether that was so. Else its turn is still to come."""
+        with self._gate:
+            if operation.settled or not operation.postponed:
+                return False
+            operation.settled = True
+            return True
 
     def withdraw(self, operation):
         """Take *operation* back; tell whether that was in time: it is not done then."""

@@ -27,6 +27,7 @@ class Contents:
         self._roomy = None          # whether there is room in LMDB for all of the journal; None: to be looked at
         self.removed_bytes = 0      # since the last checkpoint
         self.state = self.marks = self.front = self.tail = None
+        self._saved = None          # the state as the disk has it: a count of what was dropped may be missing there
 
     # --- from disk ---------------------------------------------------------------------
 
@@ -48,7 +49,8 @@ class Contents:
         return state, Stretch(state.first, front), tail
 
     def take_over(self, state, front, tail):
-        self.state, self.marks = state, state.marks
+        self.state = self._saved = state
+        self.marks = state.marks
         self.front, self.tail = front, tail
         self.removed_bytes = 0
 
@@ -88,6 +90,7 @@ class Contents:
             self._checkpoint(plan, environment)
             self._journal.restart()
             self._roomy = None
+        self._saved = plan.state
 
     def _is_roomy(self, environment):
         """Tell whether LMDB can take what the journal may get to hold: else the one would be full for the other."""
@@ -115,20 +118,21 @@ class Contents:
         front, tail = self.front, self.tail
         front.cut(plan.first)
         front.extend(ahead)
-        if front.next == plan.at and front.size_bytes < FRONT_BYTES and len(front) < FRONT_MESSAGES:
-            front.extend(plan.added)
-        tail.cut(plan.first)
-        tail.extend(plan.added)
-        self.removed_bytes = plan.removed_bytes
+        if front.next == plan.at:
+            front.extend(_as_far_as_it_fits(plan.added, front))
         if plan.is_checkpoint:
             self.tail = Stretch(plan.next)
             self.removed_bytes = DELETE_BYTES if plan.leaves_garbage else 0
+        else:
+            tail.cut(plan.first)
+            tail.extend(plan.added)
+            self.removed_bytes = plan.removed_bytes
         self.state, self.marks = plan.state, plan.marks
 
     def finish(self, plan, environment):
         """Have all in LMDB, if there is room: *plan* changes nothing else."""
         try:
-            if not self._journal.is_empty:
+            if not self._journal.is_empty or self.state != self._saved:
                 environment.write(plan.write)
         except StoreFull:
             pass        # the journal has it
@@ -136,3 +140,13 @@ class Contents:
     def close(self):
         if self._journal is not None:
             self._journal.close()
+
+
+def _as_far_as_it_fits(items, front):
+    """Return those of *items* that *front* has room for; one more than it has, if there is any."""
+    size, count = front.size_bytes, len(front)
+    kept = 0
+    while kept < len(items) and size < FRONT_BYTES and count + kept < FRONT_MESSAGES:
+        size += len(items[kept])
+        kept += 1
+    return items[:kept]

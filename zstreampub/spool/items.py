@@ -4,6 +4,8 @@ An item is a tag and what follows it. Bytes stay as they are, whatever the codec
 is kept whole, and what comes back is a :class:`Message`, also of a Delivery.
 """
 
+from operator import itemgetter
+
 import msgpack
 
 from ..errors import InvalidOption, InvalidPayload, MessageTooLarge, StoreCorrupt
@@ -14,6 +16,7 @@ MAX_MESSAGE_BYTES = 64 << 20
 
 _BYTES, _VALUE, _MESSAGE, _UNDECODABLE = b"\0", b"\1", b"\2", b"\3"
 _pack = msgpack.Packer(use_bin_type=True).pack
+_tag, _content = itemgetter(0), itemgetter(slice(1, None))
 
 
 class MsgpackCodec:
@@ -80,6 +83,19 @@ class Items:
                                "pop_front() removes it; was the store written with another codec?",
                                position=position) from error
 
+    def unpack_many(self, items, position):
+        """Return the messages in *items*, from *position* on, up to one that does not decode; if it is first, raise."""
+        if _are_bytes(items):
+            return list(map(_content, items))
+        messages = []
+        try:
+            for item in items:
+                messages.append(self.unpack(item, position + len(messages)))
+        except StoreCorrupt:
+            if not messages:
+                raise
+        return messages
+
     def _unpack(self, item):
         tag, content = item[:1], item[1:]
         if tag == _BYTES:
@@ -92,6 +108,13 @@ class Items:
             raise ValueError("it is no message" if tag else "its record is damaged")
         topic, offset, time, payload, *metadata = msgpack.unpackb(content)
         return Message(topic, offset, time, self._unpack(payload), *metadata)
+
+
+def _are_bytes(items):
+    try:
+        return not any(map(_tag, items))        # the tag of bytes is 0
+    except IndexError:      # one is damaged
+        return False
 
 
 def check_sizes(items, max_bytes):

@@ -68,7 +68,7 @@ class LatestPlan:
             if self._full is not None:
                 raise self._full
             marks = merged_marks(self.marks, operation.marks) if operation.marks else self.marks
-            newest = dict(operation.items)
+            newest = _newest(operation.items)
             self._check_bounds(newest)
         except ZStreamPubError as error:
             self.outcomes.append((operation, None, error))
@@ -128,3 +128,12 @@ class LatestPlan:
             else:
                 txn.put(key, NUMBER.pack(entry[0]) + entry[1], db=db.latest)
         txn.put(STATE_KEY, self.state.pack(), db=db.latest)
+
+
+def _newest(items):
+    """Return the last of *items* (name, item) of each name, as a dict in the order in which they came."""
+    newest = {}
+    for name, item in items:
+        newest.pop(name, None)
+        newest[name] = item
+    return newest

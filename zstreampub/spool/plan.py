@@ -71,7 +71,8 @@ class FifoPlan:
                 self._pop(operation)
             elif type(operation) is not Close:
                 self.outcomes.append((operation, True, None))
-        for operation in self._store.retaken() + adds:
+        retaken = self._store.retaken()
+        for operation in dict.fromkeys(retaken + adds):     # one may be in both, after an interruption
             self._add_or_refuse(operation)
 
     def _finish(self):

@@ -56,7 +56,7 @@ class Spool(ABC):
         self._closed = False
         self._lock = lock_directory(self.path)
         self._gate = allocate_lock()    # over what is in memory; held for microseconds, but never by two commits
-        self._unsettled = None          # the plan that may or may not be on disk
+        self._unsettled = None          # the plan that may or may not be on disk, or whose operations were not all told
         self._torn = False
         self._group = GroupCommit(self._commit)
         try:
@@ -161,12 +161,14 @@ class Spool(ABC):
         except StoreFull:
             plan = self._commit_with_more_room(operations)
         self._tell(plan.outcomes)
+        self._unsettled = None
 
     def _commit_with_more_room(self, operations):
         """Delete what was removed and try again; else do what removes, and refuse what brings something."""
         self._unsettled = None
         try:
             self._write(self._cleaning_plan())
+            self._unsettled = None
             plan = self._plan(operations)
             self._write(plan)
         except StoreFull as error:
@@ -184,14 +186,13 @@ class Spool(ABC):
             self._torn = True
             self._apply(plan, ahead)
             self._torn = False
-        self._unsettled = None
 
     def _find_out(self, operations):
         """Look whether the plan that was interrupted is on disk; return those of *operations* that are still to do."""
         self._reload()
-        plan, self._unsettled = self._unsettled, None
-        if self.state.serial == plan.serial:
-            self._tell(plan.outcomes)
+        if self.state.serial == self._unsettled.serial:
+            self._tell(self._unsettled.outcomes)
+        self._unsettled = None
         self._postpone_again()
         return [operation for operation in operations if not operation.settled]
 

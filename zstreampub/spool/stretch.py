@@ -29,12 +29,14 @@ class Stretch:
 
     def cut(self, first):
         """Forget what is before *first*, and begin there if nothing is left."""
-        items = self._items
-        while items and self.first < first:
-            self.size_bytes -= len(items.popleft())
-            self.first += 1
-        if not items:
-            self.first = max(self.first, first)
+        items, gone = self._items, first - self.first
+        if gone >= len(items):
+            items.clear()
+            self.size_bytes = 0
+        else:
+            for _ in range(gone):
+                self.size_bytes -= len(items.popleft())
+        self.first = max(self.first, first)
 
     def extend(self, items):
         self._items.extend(items)

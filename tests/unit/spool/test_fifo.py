@@ -113,7 +113,7 @@ def test_a_codec_is_anything_with_dumps_and_loads(open_fifo):
 
 
 def test_a_codec_without_both_is_refused(place):
-    with pytest.raises(InvalidOption, match="dumps.*loads"):
+    with pytest.raises(InvalidOption, match=r"dumps.*loads"):
         FifoStore(place, codec=object())
 
 
@@ -143,7 +143,7 @@ def test_what_does_not_decode_is_named_by_its_position_and_can_be_popped(open_fi
         store.pop_front()
     store = open_fifo(codec=json)
 
-    with pytest.raises(StoreCorrupt, match="position 1 .*another codec") as caught:
+    with pytest.raises(StoreCorrupt, match=r"position 1 .*another codec") as caught:
         store.front()
     assert caught.value.position == 1
     with pytest.raises(StoreCorrupt):

@@ -7,6 +7,7 @@ import pytest
 
 from zstreampub import FifoStore
 from zstreampub.errors import BatchTooLarge, MessageTooLarge, SpoolFull, StoreClosed, StoreFull
+from zstreampub.spool.journal import Journal
 
 DEADLINE_S = 20
 
@@ -40,7 +41,7 @@ def test_at_the_bound_of_messages_the_next_is_refused_until_there_is_room(open_f
     store = open_fifo(max_messages=3)
     store.add_many([1, 2, 3])
 
-    with pytest.raises(SpoolFull, match="3 messages .*max_messages=3"):
+    with pytest.raises(SpoolFull, match=r"3 messages .*max_messages=3"):
         store.add(4)
     store.pop_front()
     store.add(5)
@@ -225,6 +226,40 @@ def test_whoever_waits_too_long_is_told_and_nothing_is_kept(open_fifo, green):
     store.pop_front()
 
     assert store.add(3) and list(store) == [3]
+
+
+@pytest.mark.parametrize("green", [True, False])
+def test_a_slow_disk_is_no_full_store(open_fifo, monkeypatch, green):
+    """The time that an add may wait is for room; a message that has room is kept, however long that takes."""
+    store = open_fifo(max_messages=1, when_full="block", block_timeout_s=0)
+    at_disk, go_on = threading.Event(), threading.Event()
+    append = Journal.append
+
+    def slow(journal, *record):
+        at_disk.set()
+        assert go_on.wait(DEADLINE_S)
+        return append(journal, *record)
+
+    monkeypatch.setattr(Journal, "append", slow)
+    marking = gevent.spawn(store.set_mark, "a", 1)
+    with gevent.Timeout(DEADLINE_S):
+        while not at_disk.is_set():
+            gevent.sleep(0.001)
+    if green:
+        adding = gevent.spawn(store.add, 1)
+        adding.join(0.05)
+    else:
+        thread, outcome = in_thread(store.add, 1)
+        thread.join(0.05)
+    go_on.set()
+
+    marking.get(timeout=DEADLINE_S)
+    if green:
+        assert adding.get(timeout=DEADLINE_S) is True
+    else:
+        thread.join(DEADLINE_S)
+        assert outcome == [True]
+    assert list(store) == [1]
 
 
 def test_whoever_is_killed_while_waiting_adds_nothing_and_lets_the_others_pass(open_fifo):

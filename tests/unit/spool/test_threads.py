@@ -12,6 +12,7 @@ from gevent.threadpool import ThreadPool
 
 from tests.unit.spool.test_fifo_bounds import DEADLINE_S
 from zstreampub.errors import StoreClosed, StoreError
+from zstreampub.spool.contents import Contents
 from zstreampub.spool.journal import Journal
 
 ROOT = Path(__file__).parents[3]
@@ -130,25 +131,41 @@ def test_a_greenlet_that_is_killed_at_the_disk_tears_nobody_with_it(fifo, monkey
     assert list(fifo) == ["victim", 0, 1, 2]    # it was at the disk already
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", ["before the disk", "after the disk", "in memory", "while telling"])
 def test_a_thread_that_is_interrupted_while_it_commits_loses_nothing_of_the_others(fifo, monkeypatch, when):
     """Ctrl-C in the midst of a commit that holds another thread's message as well."""
-    append, calls = Journal.append, []
-    follower_waits, leads = threading.Event(), threading.Event()
+    append, apply, settle, calls = Journal.append, Contents.apply, fifo._group.settle, []
+    followers_wait, leads = threading.Event(), threading.Event()
 
-    def interrupted(journal, *record):
-        calls.append(when)
+    def interrupt_second(place):
+        if place == when and len(calls) == 2:
+            calls.append("no more")
+            raise KeyboardInterrupt
+
+    def interrupted_append(journal, *record):
+        calls.append("append")
         if len(calls) == 1:         # somebody else comes while this one is at the disk
             leads.set()
-            assert follower_waits.wait(DEADLINE_S)
-            return append(journal, *record)
-        if len(calls) == 2:
-            if when == "after":
-                append(journal, *record)
-            raise KeyboardInterrupt
-        return append(journal, *record)
+            assert followers_wait.wait(DEADLINE_S)
+        interrupt_second("before the disk")
+        done = append(journal, *record)
+        interrupt_second("after the disk")
+        return done
 
-    monkeypatch.setattr(Journal, "append", interrupted)
+    def interrupted_apply(contents, *arguments):
+        if len(calls) == 2:
+            contents.front.cut(contents.state.next)     # torn
+        interrupt_second("in memory")
+        return apply(contents, *arguments)
+
+    def interrupted_settle(*arguments, **options):
+        settle(*arguments, **options)
+        interrupt_second("while telling")
+
+    monkeypatch.setattr(Journal, "append", interrupted_append)
+    monkeypatch.setattr(fifo._group, "settle", interrupted_settle)
+    if when == "in memory":
+        monkeypatch.setattr(Contents, "apply", interrupted_apply)
     outcomes = {}
 
     def add(name):
@@ -166,12 +183,14 @@ def test_a_thread_that_is_interrupted_while_it_commits_loses_nothing_of_the_othe
     with gevent.Timeout(DEADLINE_S):
         while len(fifo._group._pending) < 2:
             gevent.sleep(0.001)
-    follower_waits.set()
+    followers_wait.set()
     for one in [first, *others]:
         one.join(DEADLINE_S)
 
     assert outcomes["first"] is True
     assert sorted([outcomes["second"], outcomes["third"]], key=str) == [KeyboardInterrupt, True]
+    monkeypatch.undo()
+    assert fifo.front() == "first"
     assert fifo.add("fourth")
     found = list(fifo)
     assert found[0] == "first" and found[-1] == "fourth" and sorted(found[1:-1]) == ["second", "third"]
