@@ -17,6 +17,7 @@ from .calls import Call
 from .channels import Channels
 from .consumption import Consumption, new_member
 from .delivery import fetched
+from .outbox_option import open_outbox, refuse_with
 from .ports import ClientPort
 from .producer import Producer
 from .publisher import Publisher
@@ -36,8 +37,8 @@ class Client(Steering):
     It connects in the background; a call waits for that, at most its *timeout_s*. Belongs to
     the thread and the process that made it. *heartbeat_s* is how often the connection is
     probed; after two that are not answered it is lost and made anew. *name* is the default
-    name of its subscriptions. *outbox* is a directory: what is published is kept there first, see
-    :class:`~zstreampub.client.outbox.Outbox` (``outbox``; None without one) and docs/outbox.rst.
+    name of its subscriptions. *outbox*: a directory where what is published is kept first, see docs/outbox.rst;
+    ``outbox`` is the :class:`~zstreampub.client.outbox.Outbox`, or None.
     """
 
     def __init__(self, address="tcp://127.0.0.1:4242", *, timeout_s=30.0, heartbeat_s=5.0, name=None, outbox=None,
@@ -52,15 +53,8 @@ class Client(Steering):
         self._channels = Channels(addresses, _seconds("heartbeat_s", heartbeat_s), self._ask_limits)
         self._publisher = Publisher(self._channels)
         self._terms = Terms()
-        self.outbox = None
-        if outbox is not None:
-            from .outbox import Outbox  # loads lmdb, which a client needs for nothing else
-            try:
-                self.outbox = Outbox(outbox, self._channels, self._publisher, outbox_max_messages, outbox_max_bytes,
-                                     outbox_when_full)
-            except BaseException:
-                self._channels.close()
-                raise
+        self.outbox = open_outbox(outbox, self._channels, self._publisher, outbox_max_messages, outbox_max_bytes,
+                                  outbox_when_full)
 
     # --- publishing --------------------------------------------------------------------
 
@@ -79,8 +73,8 @@ class Client(Steering):
         Raises InvalidTopic, InvalidPayload, InvalidOption, MessageTooLarge, a StoreError, or RequestTimeout, which
         says whether the message can have been stored.
 
-        With an outbox it returns when the message is on the disk here, and returns a future whose ``get()`` gives
-        the offset; *terms* are refused, and SpoolFull is raised when the outbox is full.
+        With an outbox: return when it is on the disk here, a future whose ``get()`` gives the offset; there are no
+        *terms*. Raises SpoolFull when the outbox is full.
         """
         self.check_owner()
         if terms:
@@ -120,7 +114,7 @@ class Client(Steering):
     def submit(self, entry, timeout_s=None):
         """Publish an Entry (see entries.py), which is the future of its outcome; never waits."""
         timeout_s = self._within(timeout_s)
-        self._refuse_outbox("submit")
+        refuse_with(self.outbox, "submit")
         self._publisher.check(entry)
         self._publisher.submit((entry,), timeout_s)
 
@@ -193,12 +187,12 @@ class Client(Steering):
 
     def queue(self, name="default", **options):
         """Return the :class:`~zstreampub.views.workqueue.WorkQueue` *name* of the server."""
-        self._refuse_outbox("queue")
+        refuse_with(self.outbox, "queue")
         return WorkQueue(ClientPort(self), name, **options)
 
     def table(self, topic, **options):
         """Return a :class:`~zstreampub.views.table.Table` of *topic*."""
-        self._refuse_outbox("table")
+        refuse_with(self.outbox, "table")
         return Table(ClientPort(self), topic, **options)
 
     # --- asking --------------------------------------------------------------------------
@@ -262,10 +256,7 @@ class Client(Steering):
         self._channels.check_owner()
 
     def close(self):
-        """Close the connection: publishes that wait get ConnectionLost, subscriptions end. Waits for nothing.
-
-        What is in an outbox stays there, and is sent when it is opened again.
-        """
+        """Close the connection: publishes that wait get ConnectionLost, subscriptions end. Does not wait for anybody."""
         self.check_owner()
         self._channels.close()
         self._publisher.close(ConnectionLost("The client is closed."))
@@ -285,7 +276,7 @@ class Client(Steering):
         return acks
 
     def _publish_on(self, terms, method, topic, payload, timeout_s, **metadata):
-        self._refuse_outbox(f"{next(iter(terms))}=")
+        refuse_with(self.outbox, f"{next(iter(terms))}=")
         timeout_s = self._within(timeout_s) + self._terms.extra_s(terms)
         with self._terms.options(metadata, terms) as options:
             return self._call(method, (topic, payload, options), timeout_s, True)
@@ -299,11 +290,6 @@ class Client(Steering):
         except BaseException as error:
             self.give_up(entry, error)      # whoever waited may have been killed
             raise
-
-    def _refuse_outbox(self, what):
-        if self.outbox is not None:
-            raise InvalidOption(f"{what!r} needs the server's answer, which an outbox may get days later. Use another "
-                                "Client, without an outbox.", option=what)
 
     def _within(self, timeout_s):
         return self._timeout_s if timeout_s is None else _seconds("timeout_s", timeout_s)
@@ -324,8 +310,6 @@ class Client(Steering):
         if isinstance(about, dict):
             self._channels.learn_heartbeat(about.get("heartbeat_s"))
         self._publisher.learn_limits(about)
-        if self.outbox is not None:
-            self.outbox.wake()
 
 
 def _seconds(name, value):

@@ -92,6 +92,7 @@ class Outbox:
         self._some, self._moved = Event(), Event()
         self._closed = False
         self._sender = Sender(self._store, sent, channels, publisher, self._keep_refused, self._take_outcome)
+        publisher.on_limits = self._sender.wake
         self._intake = gevent.spawn(self._take_in)
 
     # --- looking -------------------------------------------------------------------------
@@ -259,10 +260,6 @@ class Outbox:
         self._sender.wake()
 
     # --- what was sent -------------------------------------------------------------------
-
-    def wake(self):
-        """The server has said what it takes."""
-        self._sender.wake()
 
     def _take_outcome(self, _, outcome, error):
         sending = self._sending.pop(self._first, None)

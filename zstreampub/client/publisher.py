@@ -44,6 +44,7 @@ class Publisher:
         self._again = deque()           # parts of a refused request: each goes alone
         self._under_way = {}            # request -> None
         self._scheduled = False
+        self.on_limits = lambda: None   # called once the server has said what it takes, on each connection
         self._loop = gevent.get_hub().loop
         channels.on_ready = self._schedule
 
@@ -57,6 +58,7 @@ class Publisher:
         self._clock_ahead_s = _ahead_s(about, "clock")
         self._calendar_ahead_s = _ahead_s(about, "time")
         self._schedule()
+        self.on_limits()
 
     def check(self, entry):
         """Raise MessageTooLarge or BatchTooLarge if the server is known not to take *entry*."""
