@@ -256,7 +256,7 @@ class Client(Steering):
         self._channels.check_owner()
 
     def close(self):
-        """Close the connection: publishes that wait get ConnectionLost, subscriptions end. Does not wait for anybody."""
+        """Close the connection: publishes that wait get ConnectionLost, subscriptions end. Does not wait for that."""
         self.check_owner()
         self._channels.close()
         self._publisher.close(ConnectionLost("The client is closed."))

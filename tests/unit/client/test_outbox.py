@@ -15,6 +15,7 @@ from zstreampub.errors import (
     LimitExceeded,
     MessageTooLarge,
     RequestTimeout,
+    SequenceTooOld,
     SpoolFull,
     StoreLocked,
     StoreVersion,
@@ -310,6 +311,41 @@ def test_what_is_no_fault_of_the_message_is_tried_again_under_the_same_name(serv
     assert len(set(map(repr, requests(server)))) == 1
 
 
+def test_of_what_nobody_can_tell_whether_it_was_stored_nothing_is_sent_again(server, client, caplog):
+    server.on["append"] = hold
+    client.publish("a", 0)
+    held = server.wait_for("append")
+    futures = [client.publish("a", number) for number in (1, 2)]
+    server.on["append"] = answer_with("SequenceTooOld")
+    server.do_append(held)
+    client.outbox.wait_until_sent(DEADLINE_S)
+
+    assert all(isinstance(future.exception, SequenceTooOld) for future in futures)
+    assert [refused.messages[0].payload for refused in client.outbox.refused()] == [1, 2]
+    assert len(server.named("append")) == 2
+
+
+def test_a_request_that_does_not_fit_a_server_with_other_limits_is_made_anew_in_parts(server, client):
+    server.on["append"] = hold
+    client.publish("a", 0)
+    held = server.wait_for("append")
+    for number in range(20):
+        client.publish("a", [number, bytes(100)])
+    server.do_append(held)
+    whole = server.wait_for("append", 2)
+
+    del server.on["append"]
+    server.limits = {"max_batch_bytes": 1_000}
+    client.close()
+    server.restart()
+    with Client(server.endpoint, outbox=client.outbox.path) as again:
+        again.outbox.wait_until_sent(DEADLINE_S)
+
+    assert [payload[0] for _, payload in server.log[1:]] == list(range(20))
+    parts = server.named("append")[2:]
+    assert all(sum(map(len, part.args[0])) < 1_000 for part in parts) and len(append_of(whole)[0][1]) == 20
+
+
 def test_an_answer_that_is_none_is_tried_again(server, client):
     server.on["append"] = lambda request: request.ok("what?")
     future = client.publish("a", 1)
@@ -379,6 +415,18 @@ def test_with_block_who_publishes_waits_for_room(server, open_client):
 
     assert outcome(task).get(timeout=DEADLINE_S) == 2
     assert [payload for _, payload in server.log] == [1, 2, 3]
+
+
+def test_who_waits_for_room_is_told_when_the_client_is_closed(server, open_client):
+    server.stop()
+    client = open_client(outbox_max_messages=1, outbox_when_full="block")
+    client.publish("a", 1)
+    task = spawned(client.publish, "a", 2)
+    turn()
+
+    client.close()
+
+    assert isinstance(outcome(task), SpoolFull)
 
 
 @pytest.mark.parametrize("options", [{"outbox_max_messages": 0}, {"outbox_max_bytes": 5}, {"outbox_when_full": "drop"}])
