@@ -1,4 +1,4 @@
-"""What a process that publishes does, with an outbox and without: until all is kept here, or until the server has it."""
+"""What a process that publishes does, with an outbox and without: until all is kept here, or the server has it."""
 
 from time import perf_counter
 

@@ -214,12 +214,13 @@ class Outbox:
     def _next_group(self):
         """Return entries that are written together; what has no room is refused, or waits."""
         group: list = []
-        count = size = 0
         waiting = self._waiting
-        while waiting and size < GROUP_BYTES:
+        count, size = self.messages, self.size_bytes
+        most = size + GROUP_BYTES
+        while waiting and size < most:
             entry = waiting[0]
             if not entry.ready():       # else it was withdrawn
-                if not self._has_room(count + entry.count, size + len(entry.place) + 1):
+                if count + entry.count > self.max_messages or size + len(entry.place) + 1 > self.max_bytes:
                     if self._blocks and self._is_open:
                         break
                     _fail(waiting.popleft(), SpoolFull(f"The outbox is full: {self.messages} messages of "
@@ -231,9 +232,6 @@ class Outbox:
                 size += len(entry.place) + 1
             waiting.popleft()
         return group
-
-    def _has_room(self, count, size):
-        return self.messages + count <= self.max_messages and self.size_bytes + size <= self.max_bytes
 
     def _relief(self):
         return (f"Wait until the server can be reached, or raise outbox_max_messages ({self.max_messages}) or "

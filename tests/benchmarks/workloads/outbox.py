@@ -1,5 +1,6 @@
 """What an outbox costs: the same published with one and without."""
 
+from collections.abc import Callable
 from functools import partial
 
 from .. import actors, outboxes
@@ -28,7 +29,8 @@ def _run(stage, count, actor, has_outbox, *arguments):
     return figures(measured, count)
 
 
-_WAYS = [("one at a time", partial(_publish, 1)), ("64 publishers", partial(_publish, _MANY)), ("producer", _produce)]
+_WAYS: list[tuple[str, Callable]] = [
+    ("one at a time", partial(_publish, 1)), ("64 publishers", partial(_publish, _MANY)), ("producer", _produce)]
 
 WORKLOAD = Workload(
     "outbox", "Publish with an outbox: until it is kept here, until the server has it, and without one", "messages/s",
