@@ -204,16 +204,23 @@ class Broker(Intake):
 
     def get(self, offset):
         """Return the message at *offset*, or None."""
-        offset = within("offset", offset, None, 0, 1 << 53)
-        return _only(self.store.get(offset))
+        return _only(self.batch_at(offset))
+
+    def batch_at(self, offset):
+        """Return the message at *offset* as a batch of one, or None."""
+        return self.store.get(within("offset", offset, None, 0, 1 << 53))
 
     def last(self, topic, key=None):
         """Return the newest message of *topic* (with *key*), or None, also if that one has expired."""
+        return _only(self.last_batch(topic, key))
+
+    def last_batch(self, topic, key=None):
+        """Return what :meth:`last` does as a batch of one, or None."""
         check_topic(topic)
         if key is not None and not isinstance(key, (str, bytes)):
             raise InvalidOption(f"key is text or bytes, not {type(key).__name__}.", option="key")
         batch = self.store.last(topic, key)
-        return None if batch is None or batch.soonest_expiry <= now_us() else _only(batch)
+        return None if batch is None or batch.soonest_expiry <= now_us() else batch
 
     def topics(self, patterns=">"):
         """Return ``[{"topic", "messages", "bytes", "next"}, ...]`` of what is kept."""

@@ -31,6 +31,8 @@ import struct
 
 import msgpack
 
+from .codecs import HEADER as CONTENT_TYPE
+from .codecs import decode, decode_all
 from .columns import HAS_EXPIRY, HAS_IDS, HAS_LENGTHS, HAS_METADATA, HEADER, Columns, checksum, flags_of
 from .errors import BatchTooLarge, InvalidBatch, StoreCorrupt
 from .payload import (
@@ -72,8 +74,25 @@ class Message:
         self.headers = headers
         self.expires = expires
 
+    @classmethod
+    def of_map(cls, fields):
+        """Return the message of which a server's map tells, its payload decoded by its content type."""
+        payload, headers = fields["payload"], fields.get("headers")
+        if fields.get("error") == "InvalidPayload":
+            payload = Undecodable(payload, "The payload is no msgpack value.")
+        elif headers:
+            payload = decode(payload, headers.get(CONTENT_TYPE))
+        return cls(fields["topic"], fields["offset"], fields["time"], payload, fields.get("key"), fields.get("id"),
+                   headers, fields.get("expires"))
+
+    @property
+    def content_type(self):
+        """How the payload was written, as its header ``content-type`` says; None: as msgpack, the default."""
+        return self.headers.get(CONTENT_TYPE) if self.headers else None
+
     def as_map(self):
-        """Return the form that a stock zerorpc client gets: a dict without the unset fields."""
+        """Return the form that a stock zerorpc client gets: a dict without the unset fields, the payload as it is here.
+        """
         fields = {"topic": self.topic, "offset": self.offset, "time": self.time, "payload": self.payload}
         for name in METADATA_COLUMNS:
             value = getattr(self, name)
@@ -220,7 +239,7 @@ class Batch:
 
     @property
     def payloads(self):
-        """The decoded payloads, a list; an :class:`Undecodable` where a value is broken."""
+        """The payloads as msgpack values, a list; an :class:`Undecodable` where a value is broken."""
         columns = Columns(self.packed)
         values = unpack_column(columns.payloads, columns.lengths(self.count))
         if values is None:      # the slow way finds the one bad payload
@@ -259,16 +278,27 @@ class Batch:
             self._soonest = min((us for us in self.expires or () if us is not None), default=NEVER_US)
         return self._soonest
 
-    def messages(self):
-        """Return the messages, decoded, as a list of :class:`Message`."""
+    def messages(self, decoded=True):
+        """Return the messages as a list of :class:`Message`.
+
+        A payload whose header ``content-type`` says how it was written is decoded (see codecs.py) unless *decoded*
+        is False: then it is the msgpack value that stock clients get.
+        """
         topic, time = self.topic, self.time
         offsets = range(self.first, self.next)
         columns = self._shown_columns()
         if not columns:
             return [Message(topic, offset, time, payload) for offset, payload in zip(offsets, self.payloads)]
+        payloads, headers = self.payloads, columns.get("headers")
+        if decoded and headers is not None:
+            payloads = decode_all(payloads, headers)
         nothing = [None] * self.count
         shown = (columns.get(name, nothing) for name in METADATA_COLUMNS)
-        return [Message(topic, offset, time, *fields) for offset, *fields in zip(offsets, self.payloads, *shown)]
+        return [Message(topic, offset, time, *fields) for offset, *fields in zip(offsets, payloads, *shown)]
+
+    def maps(self):
+        """Return the messages as a list of the maps that stock clients get, nothing decoded but msgpack."""
+        return [message.as_map() for message in self.messages(decoded=False)]
 
     def _shown_columns(self):
         """Return the metadata as readers see it: times in seconds."""

@@ -101,12 +101,12 @@ class Service(ConsumerMethods):
     @described
     def get(self, offset):
         """Return the message at this offset, or nil."""
-        return _as_map(self._broker.get(offset))
+        return _as_map(self._broker.batch_at(offset))
 
     @described
     def last(self, topic, key=None):
         """Return the newest message of a topic, with this key if given, or nil."""
-        return _as_map(self._broker.last(topic, key))
+        return _as_map(self._broker.last_batch(topic, key))
 
     @described
     def subscriptions(self):
@@ -147,8 +147,8 @@ class _Alarm:
         return woken
 
 
-def _as_map(message):
-    return None if message is None else message.as_map()
+def _as_map(batch):
+    return None if batch is None else batch.maps()[0]
 
 
 def _plain(item):

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 GROUND = [      # what server and client share
     {"errors", "stats", "version"},
     {"topics", "wire", "payload", "threads/", "disk/"},
-    {"columns"},
+    {"columns", "codecs"},
     {"message"},
     {"views/"},
 ]
@@ -47,6 +47,8 @@ DOORS = {
     "zmq": {"transport", "server", "client/connection"},
     "click": {"cli/"},
     "rich": {"cli/"},
+    "cbor2": {"codecs"},
+    "pickle": {"codecs"},
 }
 
 

@@ -88,6 +88,8 @@ class Consumption(Reader):
         ``on_exception(error, delivery)`` may return "nack" (as None), "reject", or "stop", which gives the message
         back and raises the error here. *workers* greenlets run the callback. With *keep_extending* a message
         stays ours while its callback runs, however long; without it, for the consumer's ``ack_wait_s``.
+        A payload that cannot be decoded does not reach the callback: ``on_exception`` gets an UndecodablePayload, and
+        unless it says otherwise the message becomes a dead letter.
         A gap without an ``on_gap`` is logged.
         """
         Crew(self, callback, on_exception, keep_extending).run(workers)
