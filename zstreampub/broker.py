@@ -11,6 +11,7 @@ from uuid import uuid4
 from .bridge import ThreadBridge
 from .checks import within
 from .clock import now_us
+from .compression import zstd_if_there
 from .consumers import Consumers
 from .errors import (
     EpochMismatch,
@@ -52,6 +53,7 @@ class Broker(Intake):
         self._fan_out = FanOut(store.bounds()[1], self._answer, self._turned, self._fail_by_bug)
         self.schedule = Schedule(store, self.append, self.settings.max_scheduled, self._fail_by_bug)
         self.policies = {**BUILT_IN, **{policy.name: policy for policy in policies}}
+        self.zstd = zstd_if_there()         # for whom batches travel compressed
         self.subscriptions = {}
         self._readers = {}                  # of the consumers, by name
         self.on_failed = _ignore

@@ -114,9 +114,10 @@ class Batch:
 
     ``packed`` are the bytes of the format above; ``first``, ``count``, ``time_us`` and
     ``topic`` repeat what stands in them. ``next`` is the offset after the last message.
+    ``squeezed`` is kept here for compression.py: what follows the header, compressed.
     """
 
-    __slots__ = ("packed", "topic", "count", "first", "time_us", "_map_items", "_soonest")
+    __slots__ = ("packed", "topic", "count", "first", "time_us", "squeezed", "_map_items", "_soonest")
 
     def __init__(self, packed, topic, count, first, time_us):
         self.packed = packed
@@ -124,6 +125,7 @@ class Batch:
         self.count = count
         self.first = first
         self.time_us = time_us
+        self.squeezed = None
         self._map_items = None
         self._soonest = None
 

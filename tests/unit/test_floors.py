@@ -17,7 +17,7 @@ GROUND = [      # what server and client share
     {"errors", "stats", "version"},
     {"topics", "wire", "payload", "threads/", "disk/"},
     {"columns", "codecs"},
-    {"message"},
+    {"message", "compression"},
     {"views/"},
 ]
 FLOORS = [
@@ -48,6 +48,7 @@ DOORS = {
     "click": {"cli/"},
     "rich": {"cli/"},
     "cbor2": {"codecs"},
+    "zstandard": {"compression"},
     "pickle": {"codecs"},
 }
 

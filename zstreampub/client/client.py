@@ -7,6 +7,7 @@ resumes its subscriptions where they were. Works in patched and in unpatched pro
 from weakref import WeakValueDictionary
 
 from ..codecs import encode, encode_one
+from ..compression import MAX_PLAIN_BYTES, ZSTD, Zstd
 from ..errors import ConnectionLost, InvalidOption
 from ..message import Message
 from ..views.table import Table
@@ -36,10 +37,12 @@ class Client(Steering):
     It connects in the background; a call waits for that, at most its *timeout_s*. Belongs to
     the thread and the process that made it. *heartbeat_s* is how often the connection is
     probed; after two that are not answered it is lost and made anew. *name* is the default
-    name of its subscriptions.
+    name of its subscriptions. *compression* "zstd": batches travel compressed in both directions where the server
+    can do that, else plain; docs/codecs.rst says what it is worth.
     """
 
-    def __init__(self, address="tcp://127.0.0.1:4242", *, timeout_s=30.0, heartbeat_s=5.0, name=None):
+    def __init__(self, address="tcp://127.0.0.1:4242", *, timeout_s=30.0, heartbeat_s=5.0, name=None,
+                 compression=None):
         addresses = [address] if isinstance(address, str) else list(address)
         if not addresses:
             raise InvalidOption("A client needs an address to connect to.")
@@ -47,7 +50,7 @@ class Client(Steering):
         self._name = name
         self._limits_call = None
         self._acks = WeakValueDictionary()      # consumer -> Acks
-        self._channels = Channels(addresses, _seconds("heartbeat_s", heartbeat_s), self._ask_limits)
+        self._channels = Channels(addresses, _seconds("heartbeat_s", heartbeat_s), self._ask_limits, _zstd(compression))
         self._publisher = Publisher(self._channels)
         self._terms = Terms()
 
@@ -281,7 +284,7 @@ class Client(Steering):
 
     def _ask_limits(self):
         """Ask what the server takes: on each connection, for it may be another server."""
-        self._publisher.forget_clock()
+        self._publisher.forget_server()
         if self._limits_call is not None:
             self._channels.forget(self._limits_call)
         self._limits_call = call = Call(self._channels, "about", (), None, retry=False)
@@ -301,6 +304,12 @@ def _seconds(name, value):
     if type(value) not in (int, float) or not value > 0:
         raise InvalidOption(f"{name} is a number of seconds above 0, not {value!r:.60}.", option=name)
     return min(value, _LONGEST_S)
+
+
+def _zstd(compression):
+    if compression not in (None, ZSTD):
+        raise InvalidOption(f"compression is {ZSTD!r} or None, not {compression!r:.60}.", option="compression")
+    return None if compression is None else Zstd(MAX_PLAIN_BYTES)
 
 
 def _message(fields):

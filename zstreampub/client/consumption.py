@@ -20,7 +20,6 @@ import gevent
 from gevent.event import Event
 
 from ..errors import InternalError, RequestTimeout, SubscriptionEnded
-from ..message import Batch
 from .acks import extend, merged
 from .crew import Crew
 from .delivery import Delivery
@@ -232,7 +231,7 @@ class Consumption(Reader):
             elif lease is None:
                 raise TypeError("a batch without a token")
             else:
-                came.append((None, None, lease, Batch.parse(part)))
+                came.append((None, None, lease, self._batch_of(part)))
         for _, _, lease, batch in came:
             self._held.take(batch, lease)
         self._parcels.extend(came)
@@ -269,11 +268,11 @@ class Consumption(Reader):
 
     def _request(self):
         if self.id is None:
-            return self._patterns, dict(self._options, format="batch")
+            return self._patterns, dict(self._options, **self._channels.format)
         # Not the settings: somebody may have changed them since.
         options = {name: self._options[name] for name in _OF_MEMBER if name in self._options}
         held = self._held.pairs().union(self._acks.unsettled(self.member))
-        return None, dict(options, held=sorted(held), format="batch")
+        return None, dict(options, held=sorted(held), **self._channels.format)
 
     def _finish(self, error):
         super()._finish(error)

@@ -5,6 +5,7 @@ error in that caller and in nobody else. Nothing here knows of a connection.
 """
 
 from ..codecs import encode, encode_one
+from ..compression import ZSTD
 from ..errors import BatchTooLarge, InvalidOption, InvalidPayload
 from ..message import Batch
 from ..payload import METADATA_COLUMNS, check_message_size, content_id, pack_payload, pack_payloads
@@ -75,6 +76,8 @@ class Limits:
         self.max_batch_messages = _limit(about, "max_batch_messages", 1 << 16)
         self.max_batch_bytes = _limit(about, "max_batch_bytes", 1 << 24)
         self.frame_bytes = min(FRAME_BYTES, self.max_batch_bytes)
+        compressions = about.get("compressions")
+        self.takes_zstd = type(compressions) is list and ZSTD in compressions
 
     def check(self, entry):
         """Raise MessageTooLarge or BatchTooLarge if the server would not take *entry*."""

@@ -10,11 +10,13 @@ from time import monotonic
 
 import gevent
 from gevent.lock import RLock
+from msgpack import ExtType
 
 from ..errors import (
     ConnectionLost,
     EpochMismatch,
     GapError,
+    InvalidBatch,
     RequestTimeout,
     ServerDraining,
     SlowConsumer,
@@ -22,10 +24,12 @@ from ..errors import (
     StoreCorrupt,
     SubscriberSilent,
 )
+from ..message import Batch
 from .calls import Call
 from .stream import Closed, Done, Stream
 from .timing import Backoff
 
+_MOST_BYTES = (90 << 20) + (1 << 16)       # the largest batch that any server may be set to take
 _GOODBYE_S = 2.0            # the longest that close() waits for the server
 _RESUMABLE = (SlowConsumer, SubscriberSilent, ServerDraining, StoreClosed)
 
@@ -120,8 +124,14 @@ class Reader:
             return
         try:
             self._take_parts(item[1:])
-        except (StoreCorrupt, TypeError) as error:      # struct wants bytes
+        except (StoreCorrupt, InvalidBatch, TypeError) as error:      # struct wants bytes
             self._lose(stream, f"an item is not made of batches ({error})")
+
+    def _batch_of(self, part):
+        """Return the batch that a part of an item is. Raises StoreCorrupt, InvalidBatch, TypeError."""
+        if type(part) is ExtType and self._channels.zstd is not None:
+            part, _ = self._channels.zstd.unpack(part, _MOST_BYTES)
+        return Batch.parse(part)
 
     def _greet(self, greeting):
         """Take the server's greeting; return False if it is of another log."""
