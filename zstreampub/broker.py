@@ -299,7 +299,7 @@ def _refuse(**options):
 
 
 def _only(batch):
-    return None if batch is None else batch.messages()[0]
+    return None if batch is None else batch.verified_messages()[0]
 
 
 def _ignore(_):

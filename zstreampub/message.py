@@ -51,6 +51,8 @@ VERSION = 1
 NEVER_US = 1 << 62
 
 _MICRO = 1_000_000
+_REASONS = {"InvalidPayload": "The payload is no msgpack value.",
+            "StoreCorrupt": "The batch it came in does not fit its checksum: the server's store is damaged."}
 _pack = msgpack.Packer(use_bin_type=True).pack
 
 
@@ -78,8 +80,9 @@ class Message:
     def of_map(cls, fields):
         """Return the message of which a server's map tells, its payload decoded by its content type."""
         payload, headers = fields["payload"], fields.get("headers")
-        if fields.get("error") == "InvalidPayload":
-            payload = Undecodable(payload, "The payload is no msgpack value.")
+        error = fields.get("error")
+        if error in _REASONS:
+            payload = Undecodable(payload, _REASONS[error], error)
         elif headers:
             payload = decode(payload, headers.get(CONTENT_TYPE))
         return cls(fields["topic"], fields["offset"], fields["time"], payload, fields.get("key"), fields.get("id"),
@@ -99,7 +102,7 @@ class Message:
             if value is not None:
                 fields[name] = value
         if isinstance(self.payload, Undecodable):
-            fields.update(payload=self.payload.raw, error="InvalidPayload")
+            fields.update(payload=self.payload.raw, error=self.payload.error)
         return fields
 
     def __repr__(self):
@@ -205,8 +208,11 @@ class Batch:
         return batch
 
     @classmethod
-    def assemble(cls, topic, values, metadata, first=0, time_us=0):
-        """Make a batch of payloads that are packed already, a non-empty list; nothing is checked."""
+    def assemble(cls, topic, values, metadata, first=0, time_us=0, sound=True):
+        """Make a batch of payloads that are packed already, a non-empty list; nothing is checked.
+
+        *sound* False: they come from a batch that does not fit its checksum, so this one is not to fit either.
+        """
         name = topic.encode()
         lengths = list(map(len, values))
         flags = 0
@@ -221,7 +227,8 @@ class Batch:
             parts.append(tail)
         body = b"".join(parts)
         head = HEADER.pack(VERSION, flags, len(name), len(values), first, time_us, sum(lengths), len(tail), 0)
-        packed = b"".join((head[:-4], checksum(head, body).to_bytes(4, "big"), body))
+        crc = checksum(head, body) if sound else ~checksum(head, body) & 0xffffffff
+        packed = b"".join((head[:-4], crc.to_bytes(4, "big"), body))
         return cls(packed, topic, len(values), first, time_us)
 
     def seal(self, first, time_us):
@@ -234,10 +241,18 @@ class Batch:
 
     # --- reading -----------------------------------------------------------------
 
+    @property
+    def is_sound(self):
+        """Whether the bytes are what the publisher packed. Offset and time do not count: the store fills them in."""
+        packed = self.packed
+        return checksum(packed, memoryview(packed)[HEADER.size:]) == int.from_bytes(packed[32:36], "big")
+
     def verify(self):
-        """Raise StoreCorrupt unless the bytes are what the publisher packed."""
-        if checksum(self.packed, memoryview(self.packed)[HEADER.size:]) != HEADER.unpack_from(self.packed)[-1]:
-            raise StoreCorrupt(f"The batch at offset {self.first} does not fit its checksum.", offset=self.first)
+        """Return this batch. Raises StoreCorrupt if it is not sound."""
+        if not self.is_sound:
+            raise StoreCorrupt(f"The batch at offset {self.first} does not fit its checksum.", offset=self.first,
+                               next=self.next)
+        return self
 
     @property
     def payloads(self):
@@ -300,7 +315,18 @@ class Batch:
 
     def maps(self):
         """Return the messages as a list of the maps that stock clients get, nothing decoded but msgpack."""
-        return [message.as_map() for message in self.messages(decoded=False)]
+        return [message.as_map() for message in self.verified_messages(decoded=False)]
+
+    def verified_messages(self, decoded=True):
+        """Return what :meth:`messages` does; of a batch that is not sound all payloads are an :class:`Undecodable`."""
+        if self.is_sound:
+            return self.messages(decoded)
+        columns = Columns(self.packed)
+        if self.count > columns.payload_bytes:      # as much may be wrong as the number of messages
+            self.verify()
+        reason = _REASONS["StoreCorrupt"]
+        return [Message(self.topic, offset, self.time, Undecodable(raw, reason, "StoreCorrupt"))
+                for offset, raw in zip(range(self.first, self.next), columns.raw_payloads(self.count))]
 
     def _shown_columns(self):
         """Return the metadata as readers see it: times in seconds."""
@@ -330,13 +356,13 @@ class Batch:
             return self
         values = self.raw_payloads[start:stop]
         metadata = {name: column[start:stop] for name, column in self.metadata.items()}
-        return self.assemble(self.topic, values, metadata, self.first + start, self.time_us)
+        return self.assemble(self.topic, values, metadata, self.first + start, self.time_us, self.is_sound)
 
     def singles(self, places):
         """Return the messages at *places*, each as a batch of its own."""
-        raws, columns = self.raw_payloads, self.metadata
+        raws, columns, sound = self.raw_payloads, self.metadata, self.is_sound
         return [self.assemble(self.topic, [raws[at]], {name: [column[at]] for name, column in columns.items()},
-                              self.first + at, self.time_us) for at in places]
+                              self.first + at, self.time_us, sound) for at in places]
 
     def count_within(self, room, most, at_end=False):
         """Return how many messages at its start (or *at_end*), at most *most*, make a batch of *room* bytes or less."""
@@ -357,6 +383,8 @@ class Batch:
         return self._map_items
 
     def _make_map_items(self):
+        if not self.is_sound:
+            return list(map(_pack, self.maps()))
         head = _pack("topic") + _pack(self.topic) + _pack("time") + _pack(self.time) + _pack("offset")
         columns = self._shown_columns()
         items = []

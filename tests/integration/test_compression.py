@@ -1,49 +1,15 @@
 """Compression between a real client and a real server: fewer bytes on the wire, the same messages and the same log."""
 
-import gevent
 import pytest
 import zerorpc
-from gevent import socket
-from gevent.server import StreamServer
 
 from tests.processes import DEADLINE_S, ServerProcess
 from tests.raw_peer import RawPeer
+from tests.wire_tap import WireTap
 from zstreampub.client import Client
 from zstreampub.compression import ExtType
 
 READINGS = [{"station": f"W{number % 7}", "temperature": number / 8, "status": "ok"} for number in range(2000)]
-
-
-class Counting:
-    """A TCP proxy in this process that counts the bytes that go through it."""
-
-    def __init__(self, endpoint):
-        host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-        self._target = host, int(port)
-        self.up = self.down = 0
-        self._server = StreamServer(("127.0.0.1", 0), self._handle)
-        self._server.start()
-        self.endpoint = f"tcp://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._server.stop()
-
-    def _handle(self, near, _):
-        far = socket.create_connection(self._target)
-        gevent.joinall([gevent.spawn(self._copy, near, far, "up"), gevent.spawn(self._copy, far, near, "down")])
-
-    def _copy(self, source, sink, way):
-        try:
-            while data := source.recv(65_536):
-                setattr(self, way, getattr(self, way) + len(data))
-                sink.sendall(data)
-        except OSError:
-            pass
-        source.close()
-        sink.close()
 
 
 @pytest.fixture
@@ -54,9 +20,9 @@ def server(tmp_path):
 
 @pytest.mark.parametrize("consumer", [False, True])
 def test_both_directions_are_compressed_and_the_log_is_plain(server, consumer):
-    with Counting(server.endpoint) as proxy, Client(proxy.endpoint, compression="zstd") as client:
+    with WireTap(server.endpoint) as wire, Client(wire.endpoint, compression="zstd") as client:
         client.about()
-        before = proxy.up, proxy.down
+        before = wire.up_bytes, wire.down_bytes
         first, next = client.publish_many("a", READINGS)
         if consumer:
             with client.consume("a", "c", start="earliest", max_in_flight=2000) as consumption:
@@ -64,7 +30,7 @@ def test_both_directions_are_compressed_and_the_log_is_plain(server, consumer):
         else:
             got = list(client.subscribe("a", start="earliest", until="end"))
         plain_bytes = client.topics()[0]["bytes"]
-        up, down = proxy.up - before[0], proxy.down - before[1]
+        up, down = wire.up_bytes - before[0], wire.down_bytes - before[1]
     with Client(server.endpoint) as plain:
         same = list(plain.subscribe("a", start="earliest", until="end"))
 

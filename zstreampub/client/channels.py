@@ -48,9 +48,9 @@ class Channels:
     ``on_ready()`` whenever ``can_send`` has become true and what waited here has been sent.
     """
 
-    def __init__(self, addresses, heartbeat_s, on_up, zstd=None):
+    def __init__(self, addresses, heartbeat_s, on_up, zstd=None, verify=True):
         self.deadlines = Deadlines()
-        self.zstd = zstd
+        self.zstd, self.verify = zstd, verify       # what readers do with batches
         self.format = {"format": "batch"} if zstd is None else {"format": "batch", "compression": [ZSTD]}
         self.malformed = 0
         self.reconnects = 0

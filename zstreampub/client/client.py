@@ -38,11 +38,12 @@ class Client(Steering):
     the thread and the process that made it. *heartbeat_s* is how often the connection is
     probed; after two that are not answered it is lost and made anew. *name* is the default
     name of its subscriptions. *compression* "zstd": batches travel compressed in both directions where the server
-    can do that, else plain; docs/codecs.rst says what it is worth.
+    can do that, else plain; docs/codecs.rst says what it is worth. *verify*: check all that is read by the checksum
+    that its publisher made; what does not fit is asked for again, and then raised as StoreCorrupt.
     """
 
     def __init__(self, address="tcp://127.0.0.1:4242", *, timeout_s=30.0, heartbeat_s=5.0, name=None,
-                 compression=None):
+                 compression=None, verify=True):
         addresses = [address] if isinstance(address, str) else list(address)
         if not addresses:
             raise InvalidOption("A client needs an address to connect to.")
@@ -50,7 +51,8 @@ class Client(Steering):
         self._name = name
         self._limits_call = None
         self._acks = WeakValueDictionary()      # consumer -> Acks
-        self._channels = Channels(addresses, _seconds("heartbeat_s", heartbeat_s), self._ask_limits, _zstd(compression))
+        self._channels = Channels(addresses, _seconds("heartbeat_s", heartbeat_s), self._ask_limits, _zstd(compression),
+                                  bool(verify))
         self._publisher = Publisher(self._channels)
         self._terms = Terms()
 

@@ -168,7 +168,9 @@ class Consumption(Reader):
             stream.give_back(size)
         if lease is not None:
             self._batch, self._lease, self._at = content, lease, content.first
-            self._messages = iter(content.messages())
+            # What is damaged must not stop the others: each such message comes, and can be rejected.
+            self._messages = iter(content.messages() if content.first not in self._broken
+                                  else content.verified_messages())
         elif content.get("control") == "gap":
             self._tell_gap(content)
         elif self._on_control is not None:
@@ -235,6 +237,11 @@ class Consumption(Reader):
         for _, _, lease, batch in came:
             self._held.take(batch, lease)
         self._parcels.extend(came)
+
+    def _meet_damage(self, batch):
+        if batch.first not in self._broken:     # sent again, it may be whole
+            batch.verify()
+        batch.verified_messages()       # raises if they cannot even be counted
 
     def _lease_of(self, fields, now):
         token, delivery, wait_s = fields.get("token"), fields.get("delivery"), fields.get("ack_wait_s", self.ack_wait_s)

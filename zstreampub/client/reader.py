@@ -52,6 +52,7 @@ class Reader:
         self._loop = gevent.get_hub().loop
         self._lock = RLock()
         self._backoff = Backoff()
+        self._broken = set()        # offsets of batches that did not fit their checksums
         self._number = 0            # of the item that must come next
         self._stream = None
         self._outcome = None        # once it has ended: None or the error, in a tuple
@@ -125,13 +126,31 @@ class Reader:
         try:
             self._take_parts(item[1:])
         except (StoreCorrupt, InvalidBatch, TypeError) as error:      # struct wants bytes
-            self._lose(stream, f"an item is not made of batches ({error})")
+            self._distrust(stream, error)
 
     def _batch_of(self, part):
-        """Return the batch that a part of an item is. Raises StoreCorrupt, InvalidBatch, TypeError."""
+        """Return the batch that a part of an item is, verified. Raises StoreCorrupt, InvalidBatch, TypeError."""
         if type(part) is ExtType and self._channels.zstd is not None:
             part, _ = self._channels.zstd.unpack(part, _MOST_BYTES)
-        return Batch.parse(part)
+        batch = Batch.parse(part)
+        if self._channels.verify and not batch.is_sound:
+            self._meet_damage(batch)
+        return batch
+
+    def _meet_damage(self, batch):
+        batch.verify()      # raises
+
+    def _distrust(self, stream, error):
+        """Have what came broken sent again; what comes broken twice is so in the store: end, and say where."""
+        facts = getattr(error, "facts", {})     # a TypeError has none
+        offset, next = facts.get("offset"), facts.get("next")
+        if offset is None or offset not in self._broken:
+            self._broken.add(offset)
+            self._lose(stream, f"an item is not made of batches ({error})")
+            return
+        self._finish(StoreCorrupt(f"The messages in [{offset}, {next}) do not fit their checksum, also when sent "
+                                  f"again. The server's store is damaged. What comes from {next} on can be read.",
+                                  offset=offset, next=next, **self._facts()))
 
     def _greet(self, greeting):
         """Take the server's greeting; return False if it is of another log."""
