@@ -43,10 +43,9 @@ def ext(body, header=bytes(HEADER.size), code=EXT_TYPE):
 
 def batch_of_size(size):
     """Return a batch of exactly that many bytes, which shrinks well."""
-    overhead = Batch.of("a", [bytes(size // 2)]).size - size // 2
-    batch = Batch.of("a", [bytes(size - overhead)])
-    assert batch.size == size
-    return batch
+    payloads = [bytes(size - 60)]
+    missing = size - Batch.of("t", payloads).size
+    return Batch.of("t" + "t" * missing, payloads)
 
 
 def test_what_is_unpacked_is_what_was_packed(zstd):
@@ -65,6 +64,19 @@ def test_what_is_small_or_large_or_does_not_shrink_is_left_plain(zstd, payload):
 
     assert zstd.pack(batch.packed) is batch.packed
     assert not zstd.parts(batch)
+
+
+@pytest.mark.parametrize("size, shrinks", [(511, False), (512, True), (1 << 20, True), ((1 << 20) + 1, False)])
+def test_a_server_compresses_batches_of_512_bytes_to_a_mebibyte(size, shrinks):
+    assert bool(Zstd().parts(batch_of_size(size))) is shrinks
+
+
+def test_what_has_come_compressed_is_passed_on_so_whatever_its_size(broker):
+    batch = batch_of_size(2 << 20)
+
+    order = parse_append(broker, [Zstd(1 << 30).pack(batch.packed)])
+
+    assert broker.zstd.parts(order.append.batches[0])
 
 
 def test_a_batch_is_compressed_once_and_its_header_is_the_sealed_one(zstd):
@@ -123,6 +135,7 @@ def test_an_append_takes_plain_and_compressed_batches_and_keeps_the_compressed_f
 
 def test_what_one_append_unpacks_to_is_bounded_at_the_byte(zstd, broker):
     part = zstd.pack(batch_of_size(MAX_PLAIN_BYTES).packed)
+    assert zstd.plain_size(part) == MAX_PLAIN_BYTES
     half = zstd.pack(batch_of_size(MAX_PLAIN_BYTES // 2).packed)
     byte_more = Zstd(1 << 30).pack(batch_of_size(MAX_PLAIN_BYTES // 2 + 1).packed)
     assert len(part.data) < 1000
