@@ -1,4 +1,4 @@
-"""Message and Batch: what is published, and the one byte format of disk, queue and wire.
+"""Batch: what is published, and the one byte format of disk, queue and wire.
 
 A batch is a run of messages of one topic, appended together. Its bytes are made
 once, by the publisher; the store fills in ``first`` and ``time`` (:meth:`Batch.seal`)
@@ -31,85 +31,26 @@ import struct
 
 import msgpack
 
-from .codecs import HEADER as CONTENT_TYPE
-from .codecs import decode, decode_all
+from .codecs import decode_all
 from .columns import HAS_EXPIRY, HAS_IDS, HAS_LENGTHS, HAS_METADATA, HEADER, Columns, checksum, flags_of
 from .errors import BatchTooLarge, InvalidBatch, StoreCorrupt
 from .payload import (
     METADATA_COLUMNS,
     Undecodable,
-    can_be_carried,
     check_metadata,
     content_id,
     pack_payloads,
     unpack_column,
     unpack_payload,
 )
+from .single import REASONS, Message, packed_maps
 from .topics import check_topic
 
 VERSION = 1
 NEVER_US = 1 << 62
 
 _MICRO = 1_000_000
-_REASONS = {"InvalidPayload": "The payload is no msgpack value.",
-            "StoreCorrupt": "The batch it came in does not fit its checksum: the server's store is damaged."}
 _pack = msgpack.Packer(use_bin_type=True).pack
-
-
-class Message:
-    """One message as a reader sees it.
-
-    ``offset`` is its position in the log, ``time`` seconds since the epoch (float),
-    ``headers`` a dict or None, ``key`` and ``id`` text, bytes or None, ``expires`` seconds
-    since the epoch (float) or None.
-    """
-
-    __slots__ = ("topic", "offset", "time", "payload", "key", "id", "headers", "expires")
-
-    def __init__(self, topic, offset, time, payload, key=None, id=None, headers=None, expires=None):
-        self.topic = topic
-        self.offset = offset
-        self.time = time
-        self.payload = payload
-        self.key = key
-        self.id = id
-        self.headers = headers
-        self.expires = expires
-
-    @classmethod
-    def of_map(cls, fields):
-        """Return the message of which a server's map tells, its payload decoded by its content type."""
-        payload, headers = fields["payload"], fields.get("headers")
-        error = fields.get("error")
-        if error in _REASONS:
-            payload = Undecodable(payload, _REASONS[error], error)
-        elif headers:
-            payload = decode(payload, headers.get(CONTENT_TYPE))
-        return cls(fields["topic"], fields["offset"], fields["time"], payload, fields.get("key"), fields.get("id"),
-                   headers, fields.get("expires"))
-
-    @property
-    def content_type(self):
-        """How the payload was written, as its header ``content-type`` says; None: as msgpack, the default."""
-        return self.headers.get(CONTENT_TYPE) if self.headers else None
-
-    def as_map(self):
-        """Return the form that a stock zerorpc client gets: a dict without the unset fields, the payload as it is here.
-        """
-        fields = {"topic": self.topic, "offset": self.offset, "time": self.time, "payload": self.payload}
-        for name in METADATA_COLUMNS:
-            value = getattr(self, name)
-            if value is not None:
-                fields[name] = value
-        if isinstance(self.payload, Undecodable):
-            fields.update(payload=self.payload.raw, error=self.payload.error)
-        return fields
-
-    def __repr__(self):
-        return f"<Message {self.offset} {self.topic} {self.payload!r:.60}>"
-
-    def __eq__(self, other):
-        return isinstance(other, Message) and self.as_map() == other.as_map()
 
 
 class Batch:
@@ -303,7 +244,7 @@ class Batch:
         """
         topic, time = self.topic, self.time
         offsets = range(self.first, self.next)
-        columns = self._shown_columns()
+        columns = self.shown_columns()
         if not columns:
             return [Message(topic, offset, time, payload) for offset, payload in zip(offsets, self.payloads)]
         payloads, headers = self.payloads, columns.get("headers")
@@ -324,11 +265,11 @@ class Batch:
         columns = Columns(self.packed)
         if self.count > columns.payload_bytes:      # as much may be wrong as the number of messages
             self.verify()
-        reason = _REASONS["StoreCorrupt"]
+        reason = REASONS["StoreCorrupt"]
         return [Message(self.topic, offset, self.time, Undecodable(raw, reason, "StoreCorrupt"))
                 for offset, raw in zip(range(self.first, self.next), columns.raw_payloads(self.count))]
 
-    def _shown_columns(self):
+    def shown_columns(self):
         """Return the metadata as readers see it: times in seconds."""
         columns = self.metadata
         if "expires" in columns:
@@ -379,21 +320,5 @@ class Batch:
     def map_items(self):
         """Return each message as the packed map that a stock client gets (made once, then kept)."""
         if self._map_items is None:
-            self._map_items = self._make_map_items()
+            self._map_items = packed_maps(self)
         return self._map_items
-
-    def _make_map_items(self):
-        if not self.is_sound:
-            return list(map(_pack, self.maps()))
-        head = _pack("topic") + _pack(self.topic) + _pack("time") + _pack(self.time) + _pack("offset")
-        columns = self._shown_columns()
-        items = []
-        for at, raw in enumerate(self.raw_payloads):
-            extra = {name: column[at] for name, column in columns.items() if column[at] is not None}
-            if not can_be_carried(raw):
-                extra["error"] = "InvalidPayload"
-                raw = _pack(raw)
-            tail = b"".join(_pack(name) + _pack(value) for name, value in extra.items())
-            items.append(b"".join((bytes((0x84 + len(extra),)), head, _pack(self.first + at),
-                                   b"\xa7payload", raw, tail)))
-        return items

@@ -17,6 +17,7 @@ GROUND = [      # what server and client share
     {"errors", "stats", "version"},
     {"topics", "wire", "payload", "threads/", "disk/"},
     {"columns", "codecs"},
+    {"single"},
     {"message", "compression"},
     {"views/"},
 ]
