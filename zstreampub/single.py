@@ -51,7 +51,7 @@ class Message:
         return self.headers.get(CONTENT_TYPE) if self.headers else None
 
     def as_map(self):
-        """Return the form that a stock zerorpc client gets, a dict without the unset fields. The payload is not encoded."""
+        """Return the form that a stock zerorpc client gets, a dict without the unset fields. The payload is as here."""
         fields = {"topic": self.topic, "offset": self.offset, "time": self.time, "payload": self.payload}
         for name in METADATA_COLUMNS:
             value = getattr(self, name)
