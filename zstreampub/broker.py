@@ -11,6 +11,7 @@ from uuid import uuid4
 from .bridge import ThreadBridge
 from .checks import within
 from .clock import now_us
+from .compression import zstd_if_there
 from .consumers import Consumers
 from .errors import (
     EpochMismatch,
@@ -52,6 +53,7 @@ class Broker(Intake):
         self._fan_out = FanOut(store.bounds()[1], self._answer, self._turned, self._fail_by_bug)
         self.schedule = Schedule(store, self.append, self.settings.max_scheduled, self._fail_by_bug)
         self.policies = {**BUILT_IN, **{policy.name: policy for policy in policies}}
+        self.zstd = zstd_if_there()         # for whom batches travel compressed
         self.subscriptions = {}
         self._readers = {}                  # of the consumers, by name
         self.on_failed = _ignore
@@ -204,16 +206,23 @@ class Broker(Intake):
 
     def get(self, offset):
         """Return the message at *offset*, or None."""
-        offset = within("offset", offset, None, 0, 1 << 53)
-        return _only(self.store.get(offset))
+        return _only(self.batch_at(offset))
+
+    def batch_at(self, offset):
+        """Return the message at *offset* as a batch of one, or None."""
+        return self.store.get(within("offset", offset, None, 0, 1 << 53))
 
     def last(self, topic, key=None):
         """Return the newest message of *topic* (with *key*), or None, also if that one has expired."""
+        return _only(self.last_batch(topic, key))
+
+    def last_batch(self, topic, key=None):
+        """Return what :meth:`last` does as a batch of one, or None."""
         check_topic(topic)
         if key is not None and not isinstance(key, (str, bytes)):
             raise InvalidOption(f"key is text or bytes, not {type(key).__name__}.", option="key")
         batch = self.store.last(topic, key)
-        return None if batch is None or batch.soonest_expiry <= now_us() else _only(batch)
+        return None if batch is None or batch.soonest_expiry <= now_us() else batch
 
     def topics(self, patterns=">"):
         """Return ``[{"topic", "messages", "bytes", "next"}, ...]`` of what is kept."""
@@ -290,7 +299,7 @@ def _refuse(**options):
 
 
 def _only(batch):
-    return None if batch is None else batch.messages()[0]
+    return None if batch is None else batch.verified_messages()[0]
 
 
 def _ignore(_):

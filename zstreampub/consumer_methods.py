@@ -66,8 +66,9 @@ class ConsumerMethods:
 
         options: count (1), timeout_s (0: do not wait), offset (that very message).
         """
-        found = self._broker.consumers.fetch(consumer, **given(options, ("count", "timeout_s", "offset")))
-        return [{**one.as_map(), "delivery": one.delivery, "token": one.token} for one in found]
+        found = self._broker.consumers.fetch_handouts(consumer, **given(options, ("count", "timeout_s", "offset")))
+        return [{**fields, "delivery": handout.delivery, "token": handout.token}
+                for handout in found for fields in handout.batch.maps()]
 
     @described
     def peek(self, consumer):

@@ -7,6 +7,7 @@ the goodbye and the messages are the same on either way. Nothing here waits.
 import struct
 from collections import deque
 
+from .compression import ZSTD
 from .errors import ZStreamPubError
 from .store import Gap
 from .wire import pack
@@ -90,7 +91,7 @@ class Feed:
 class MapFeed(Feed):
     """One message a map, one map an item: what any zerorpc client understands."""
 
-    def __init__(self, broker, subscription):
+    def __init__(self, broker, subscription, _=None):
         super().__init__(broker, subscription)
         self._items = deque()
         self._at = 0
@@ -120,12 +121,16 @@ class MapFeed(Feed):
 
 
 class BatchFeed(Feed):
-    """Many batches an item, as they are stored; each item has a running number."""
+    """Many batches an item, as they are stored; each item has a running number.
+
+    With *zstd*, a Zstd, batches that shrink by it are sent so.
+    """
 
     counts_bytes = True
 
-    def __init__(self, broker, subscription):
+    def __init__(self, broker, subscription, zstd=None):
         super().__init__(broker, subscription)
+        self._zstd = zstd
         self._number = 0
         self._in_hand = None        # a control that has to wait until the batches before it are sent
 
@@ -145,15 +150,19 @@ class BatchFeed(Feed):
                 self._in_hand = item
                 break
             count += self._add(parts, item)
-            room -= len(parts[-1])
+            room -= item.size       # plain: the client unpacks an item as a whole
         if not count:
             return None
         return b"".join((head, _ARRAY.pack(b"\xdc", count + 1), pack(self._count()), *parts))
 
     def _add(self, parts, batch):
         """Put *batch* into *parts*; return how many elements of the item it is."""
-        parts += (_BIN.pack(b"\xc6", batch.size), batch.packed)
+        compressed = self._zstd and self._zstd.parts(batch)
+        parts += compressed or (_BIN.pack(b"\xc6", batch.size), batch.packed)
         return 1
+
+    def _agreed(self):
+        return {"compression": ZSTD} if self._zstd else {}
 
     @property
     def pending(self):

@@ -12,7 +12,8 @@ SETTINGS = ("mode", "ack_wait_s", "backoff_s", "jitter", "max_deliveries", "max_
             "max_dead", "inactive_s")
 CREATE_OPTIONS = ("start", *SETTINGS)
 UPDATE_OPTIONS = SETTINGS[1:]
-JOIN_OPTIONS = ("consumer", *CREATE_OPTIONS, "max_in_flight", "max_bytes", "member", "held", "format", "name")
+JOIN_OPTIONS = ("consumer", *CREATE_OPTIONS, "max_in_flight", "max_bytes", "member", "held", "format",
+                "compression", "name")
 
 # What settles, and the options that it takes; extend takes its seconds as an argument.
 SETTLING = {"ack": ("before",), "nack": ("delay_s", "reason"), "reject": ("reason",), "extend": ()}

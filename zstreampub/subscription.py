@@ -234,7 +234,7 @@ class Subscription(Taking):
                 raise StopIteration
             if isinstance(item, Gap):
                 return item
-            self._messages.extend(item.messages())
+            self._messages.extend(item.verified_messages())
         return self._messages.popleft()
 
     # --- reading the log ---------------------------------------------------------------------

@@ -37,6 +37,31 @@ def test_publish_prints_the_offset_of_its_one_message(run, client, flags, text, 
     assert client.closed
 
 
+@pytest.mark.parametrize("flags, text, payload, content_type", [
+    (["--content-type", "json", "--json-payload"], '{"a": 1}', b'{"a":1}', "application/json"),
+    (["--content-type", "text"], "hi", b"hi", "text/plain"),
+    (["--content-type", "image/png", "--bytes"], "x", b"x", "image/png"),
+])
+def test_publish_writes_the_payload_as_the_content_type_says(run, client, flags, text, payload, content_type):
+    run("publish", *flags, "a.b", text, "--header", "h=1")
+
+    assert client.published == [("a.b", payload, None, {"h": "1", "content-type": content_type})]
+
+
+def test_publish_writes_each_line_as_the_content_type_says(run, client, stdin):
+    stdin(b'{"a": 1}\n')
+
+    run("publish", "--json", "t.{a}", "--content-type", "json")
+
+    assert client.published == [("t.1", b'{"a":1}', None, {"content-type": "application/json"})]
+
+
+def test_publish_refuses_a_content_type_that_nobody_knows(run, client):
+    code, _, err = run("publish", "--content-type", "yaml", "a.b", "x")
+
+    assert code == 2 and "there are bytes, cbor, json" in err and not client.published
+
+
 def test_publish_takes_the_address_and_the_timeout(run, client):
     run("publish", "a", "b", "--address", "tcp://127.0.0.1:1", "--timeout-s", "200ms")
 

@@ -16,8 +16,9 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 GROUND = [      # what server and client share
     {"errors", "stats", "version"},
     {"topics", "wire", "payload", "threads/", "disk/"},
-    {"columns"},
-    {"message"},
+    {"columns", "codecs"},
+    {"single"},
+    {"message", "compression"},
     {"views/"},
 ]
 FLOORS = [
@@ -48,6 +49,9 @@ DOORS = {
     "zmq": {"transport", "server", "client/connection"},
     "click": {"cli/"},
     "rich": {"cli/"},
+    "cbor2": {"codecs"},
+    "zstandard": {"compression"},
+    "pickle": {"codecs"},
 }
 
 

@@ -38,7 +38,7 @@ def broker():
 
 
 def handout(batch, delivery=1, token=1 << 52, ack_wait_s=30.0):
-    return SimpleNamespace(batch=batch, delivery=delivery, token=token, ack_wait_s=ack_wait_s)
+    return SimpleNamespace(batch=batch, size=batch.size, delivery=delivery, token=token, ack_wait_s=ack_wait_s)
 
 
 def batch(first, payloads, **columns):

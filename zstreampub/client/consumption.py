@@ -19,7 +19,6 @@ import gevent
 from gevent.event import Event
 
 from ..errors import InternalError, RequestTimeout, SubscriptionEnded
-from ..message import Batch
 from .acks import extend, merged
 from .crew import Crew
 from .delivery import Delivery
@@ -88,6 +87,8 @@ class Consumption(Reader):
         ``on_exception(error, delivery)`` may return "nack" (as None), "reject", or "stop", which gives the message
         back and raises the error here. *workers* greenlets run the callback. With *keep_extending* a message
         stays ours while its callback runs, however long; without it, for the consumer's ``ack_wait_s``.
+        A payload that cannot be decoded does not reach the callback: ``on_exception`` gets an UndecodablePayload, and
+        unless it says otherwise the message becomes a dead letter.
         A gap without an ``on_gap`` is logged.
         """
         Crew(self, callback, on_exception, keep_extending).run(workers)
@@ -184,7 +185,9 @@ class Consumption(Reader):
             stream.give_back(size)
         if lease is not None:
             self._batch, self._lease, self._at = content, lease, content.first
-            self._messages = iter(content.messages())
+            # What is damaged must not stop the others: each such message comes, and can be rejected.
+            self._messages = iter(content.messages() if content.first not in self._broken
+                                  else content.verified_messages())
         elif content.get("control") == "gap":
             self._tell_gap(content)
         elif self._on_control is not None:
@@ -248,10 +251,15 @@ class Consumption(Reader):
             elif lease is None:
                 raise TypeError("a batch without a token")
             else:
-                came.append((None, None, lease, Batch.parse(part)))
+                came.append((None, None, lease, self._batch_of(part)))
         for _, _, lease, batch in came:
             self._held.take(batch, lease)
         self._parcels.extend(came)
+
+    def _meet_damage(self, batch):
+        if batch.first not in self._broken:     # sent again, it may be whole
+            batch.verify()
+        batch.verified_messages()       # raises if they cannot even be counted
 
     def _lease_of(self, fields, now):
         token, delivery, wait_s = fields.get("token"), fields.get("delivery"), fields.get("ack_wait_s", self.ack_wait_s)
@@ -285,11 +293,11 @@ class Consumption(Reader):
 
     def _request(self):
         if self.id is None:
-            return self._patterns, dict(self._options, format="batch")
+            return self._patterns, dict(self._options, **self._channels.format)
         # Not the settings: somebody may have changed them since.
         options = {name: self._options[name] for name in _OF_MEMBER if name in self._options}
         held = self._held.pairs().union(self._acks.unsettled(self.member))
-        return None, dict(options, held=sorted(held), format="batch")
+        return None, dict(options, held=sorted(held), **self._channels.format)
 
     def _finish(self, error):
         super()._finish(error)

@@ -10,7 +10,6 @@ from operator import length_hint
 from time import monotonic
 
 from ..errors import RequestTimeout, SubscriptionEnded
-from ..message import Batch
 from .reader import Reader, remaining_s
 from .stream import NOTHING
 
@@ -133,7 +132,7 @@ class Subscription(Reader):
             raise RequestTimeout("No message came in time.")
 
     def _take_parts(self, parts):
-        self._batches.extend(map(Batch.parse, parts))
+        self._batches.extend(map(self._batch_of, parts))
 
     def _drop(self):
         self._decoded.clear()       # a loop in another greenlet iterates over it
@@ -183,7 +182,7 @@ class Subscription(Reader):
     # --- ends and beginnings -----------------------------------------------------------
 
     def _request(self):
-        options = dict(self._options, format="batch")
+        options = dict(self._options, **self._channels.format)
         if self._offset is not None:
             options.update(start=self._offset, epoch=self.epoch)
         return self._patterns, options

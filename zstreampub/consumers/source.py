@@ -17,7 +17,7 @@ class Source:
         self._state = consumer.state
         self._batch = batch
         self._at = 0
-        self._raws = self._metadata = None
+        self._raws = self._metadata = self._sound = None
         self._expires = batch.expires
 
     @property
@@ -43,7 +43,9 @@ class Source:
         if instead:
             raws = [instead.get(first + at, raw) for at, raw in enumerate(raws)]
         metadata = {name: column[start:stop] for name, column in self._metadata.items()}
-        return batch.assemble(batch.topic, raws, metadata, first, batch.time_us)
+        if self._sound is None:
+            self._sound = batch.is_sound
+        return batch.assemble(batch.topic, raws, metadata, first, batch.time_us, self._sound)
 
     def _keys(self):
         if self._metadata is None:

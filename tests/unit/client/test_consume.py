@@ -120,8 +120,7 @@ def test_get_raises_when_nothing_comes_and_after_the_end(server, client):
 
 
 def test_a_payload_that_cannot_be_decoded_reaches_the_reader_and_can_be_acknowledged(server, client):
-    good = sealed(0, b"x")
-    consumption, _ = joined(server, client, Batch(good.packed[:-2] + b"\xc1\x00", "a", 1, 0, good.time_us))
+    consumption, _ = joined(server, client, Batch.assemble("a", [b"\xc1\x00"], {}, 0, 1_700_000_000_000_000))
 
     [delivery] = take(consumption, 1)
     delivery.ack().get(timeout=DEADLINE_S)
