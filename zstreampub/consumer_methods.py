@@ -37,7 +37,8 @@ class ConsumerMethods:
     def nack(self, consumer, deliveries, options=None):
         """Give deliveries back, to be delivered again later; returns how many.
 
-        options: delay_s (without it the consumer's backoff decides), reason (text).
+        options: delay_s (without it the consumer's backoff decides), reason (text), unseen (true: nobody has looked at
+        them, so this delivery does not count).
         """
         return self._settle("nack", consumer, deliveries, options)
 

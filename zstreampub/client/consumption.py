@@ -19,7 +19,7 @@ import gevent
 from gevent.event import Event
 
 from ..errors import InternalError, RequestTimeout, SubscriptionEnded
-from .acks import extend, merged
+from .acks import UNSEEN, extend, merged
 from .crew import Crew
 from .delivery import Delivery
 from .leases import Lease, Leases, Renewal
@@ -99,7 +99,13 @@ class Consumption(Reader):
         self._changed.set()
 
     def close(self):
-        """Leave: what is not settled goes to others at once. Waits for what was said of messages, at most 4 s."""
+        """Leave: what is not settled goes to others at once. Waits for what was said of messages, at most 4 s.
+
+        What has come, and was not handed out to the program, does not count as delivered.
+        """
+        if self._outcome is None:
+            self._look()
+            self._give_back()
         if self._outcome is None:
             self._outcome = (None,)
         self._drop()
@@ -107,6 +113,14 @@ class Consumption(Reader):
         if gevent.getcurrent() is not gevent.get_hub():
             self._acks.flush(_GOODBYE_S)
         super().close()
+
+    def _give_back(self):
+        """Say that the program has not looked at what is here."""
+        held = self._held
+        unseen = [(offset, offset + 1, lease.token) for offset, lease in self._here() if held.get(offset) is lease]
+        if self._channels.is_up:        # else the server takes them back by itself
+            for first, next, token in merged(unseen):
+                self._acks.add(UNSEEN, first, next, token, self.member).asked = True
 
     def settle(self, key, delivery):
         """Say *key* of *delivery*, which is not to be worked on any more; return the future."""

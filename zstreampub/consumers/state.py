@@ -207,8 +207,8 @@ class ConsumerState:
             lease = pending.get(offset)
             if lease is not last:
                 last, runs = lease, None
-                if (lease is not None and lease.kind in _TIMED and lease.delivery
-                        and (token is None or lease.token == token)):
+                if (lease is not None and lease.kind in _TIMED
+                        and (lease.delivery if token is None else token and lease.token == token)):
                     runs = found.setdefault(lease, [])
             if runs is not None:
                 add_run(runs, offset, offset + 1)

@@ -443,14 +443,16 @@ def test_joining_a_paused_consumer_is_logged(server, client, caplog):
 # --- the end --------------------------------------------------------------------------------------
 
 
-def test_close_waits_for_acks_and_then_leaves(server, client):
-    consumption, _ = joined(server, client, sealed(0, 0, 1, 2))
+def test_close_gives_back_what_nobody_has_looked_at_waits_for_acks_and_then_leaves(server, client):
+    consumption, _ = joined(server, client, sealed(0, 0, 1, 2, 3))
     future = take(consumption, 2)[0].ack()
 
     consumption.close()
 
     assert future.successful()
-    assert [request.name for request in server.requests][-2:] == ["ack", "unsubscribe"]
+    ack, nack, leave = server.requests[-3:]
+    assert (ack.name, nack.name, leave.name) == ("ack", "nack", "unsubscribe")
+    assert nack.args == ["c", [[2, 4, nack.args[1][0][2]]], {"unseen": True}]
     assert list(consumption) == []
 
 
