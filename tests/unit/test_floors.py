@@ -14,15 +14,15 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 
 # Lowest first. "name" is zstreampub/name.py, "name/" is the folder with all in it.
 GROUND = [      # what server and client share
-    {"errors", "stats", "version"},
-    {"topics", "wire", "payload", "threads/", "disk/"},
+    {"errors", "stats", "version", "clock"},
+    {"topics", "wire", "payload", "checks", "threads/", "disk/"},
     {"columns"},
     {"message"},
-    {"views/"},
+    {"views/", "filters/"},
 ]
 FLOORS = [
     *GROUND,
-    {"settings", "store", "policy", "transport", "bridge", "checks", "described", "clock"},
+    {"settings", "store", "policy", "transport", "bridge", "described"},
     {"publishing", "waiting", "expiry", "taking"},
     {"start", "stores/", "queue", "feed", "steering", "channels", "leavers", "gather"},
     {"subscription", "requests", "handouts", "consumer_methods"},

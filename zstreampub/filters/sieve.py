@@ -1,0 +1,67 @@
+"""A sieve: a list of filters at work on the messages of a log, in order, for one reader. Nothing here waits."""
+
+from .words import Parsed
+
+_PIECE_MESSAGES = 4_096     # looked at before others have a turn,
+_OPENED_MESSAGES = 512      # if their payloads are opened
+_PART_MESSAGES = 4_096      # packed again before others have a turn
+
+
+class Sieve:
+    """What passes *filters* (as docs/filters.rst has them). Raises InvalidOption.
+
+    Its rates remember from one call to the next: it is given each message once, in order.
+    """
+
+    def __init__(self, filters):
+        self._parsed = Parsed(filters)
+        self._stages = self._parsed.stages
+        self._piece = _OPENED_MESSAGES if self._parsed.opens_payloads else _PIECE_MESSAGES
+
+    @property
+    def headers_only(self):
+        """Whether what passes has nil in place of its payload."""
+        return self._parsed.headers_only
+
+    def parts(self, opened):
+        """Yield, as batches in order, what passes of *opened*; and None now and then, for others to have a turn."""
+        kept = yield from self._kept(opened)
+        if len(kept) == opened.count and not self.headers_only:
+            yield opened.batch
+            return
+        packed = 0
+        for start, stop in _runs(kept):
+            yield opened.part(start, stop, not self.headers_only)
+            packed += stop - start + _RUN_COST
+            if packed > _PART_MESSAGES:
+                packed = 0
+                yield None
+
+    def _kept(self, opened):
+        kept: list = []
+        for start in range(0, opened.count, self._piece):
+            if start:
+                yield None
+            places = range(start, min(start + self._piece, opened.count))
+            for stage in self._stages:
+                places = stage.pick(opened, places)
+                if not places:
+                    break
+            kept += places
+        return kept
+
+
+_RUN_COST = 8       # to pack a batch costs as much as so many messages in it
+
+
+def _runs(places):
+    """Yield ``(start, stop)`` of each run of neighbours in *places*, of _PART_MESSAGES at most."""
+    start = stop = None
+    for at in places:
+        if at != stop or stop - start == _PART_MESSAGES:
+            if stop is not None:
+                yield start, stop
+            start = at
+        stop = at + 1
+    if stop is not None:
+        yield start, stop
