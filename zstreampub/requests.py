@@ -12,6 +12,7 @@ from typing import NamedTuple
 from . import steering
 from .checks import check_options
 from .errors import InvalidBatch, InvalidOption, MalformedRequest
+from .filters.words import filters_of_a_member
 from .message import Batch
 from .publishing import TERMS, Order, check_may_publish, parse_terms, publish_many_result, publish_result
 from .store import Append
@@ -23,7 +24,7 @@ _RETRY_OPTIONS = ("producer", "sequence", "deadline", "deadline_clock")
 _PUBLISH_OPTIONS = ("headers", "key", "id", *TERMS, *_RETRY_OPTIONS)
 _PUBLISH_MANY_OPTIONS = ("headers", "keys", "ids", *TERMS, *_RETRY_OPTIONS)
 _SUBSCRIBE_OPTIONS = ("start", "until", "epoch", "policy", "max_messages", "max_bytes", "block_timeout_s",
-                      "format", "name", "consumer")
+                      "format", "name", "filters", "consumer")
 FORMATS = ("map", "batch")
 
 
@@ -93,6 +94,8 @@ def parse_publishing(name, broker, args):
 def parse_subscribe(patterns=None, options=None):
     """Return ``(format, keyword arguments of Broker.subscribe)`` of one ``subscribe`` call."""
     joins = isinstance(options, dict) and options.get("consumer") is not None
+    if joins and options.get("filters") is not None:
+        raise filters_of_a_member()
     options = check_options(options, steering.JOIN_OPTIONS if joins else _SUBSCRIBE_OPTIONS)
     form = options.pop("format", "map")
     if form not in FORMATS:

@@ -26,7 +26,7 @@ FLOORS = [
     {"publishing", "waiting", "expiry", "taking"},
     {"start", "stores/", "queue", "feed", "steering", "channels", "leavers", "gather"},
     {"subscription", "requests", "handouts", "consumer_methods"},
-    {"fanout"},
+    {"fanout", "filtered", "sifter"},
     {"consumers/", "schedule", "receipts", "intake"},
     {"broker"},
     {"service", "methods", "lane"},

@@ -1,4 +1,4 @@
-"""What filters look at: the columns of a batch, or one message in the same form. Each is opened when first asked for."""
+"""What filters look at: the columns of a batch, or one message in the same form. Each is opened when asked for."""
 
 from itertools import accumulate
 

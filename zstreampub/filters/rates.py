@@ -61,8 +61,8 @@ class Rate:
 class MinPeriod(Rate):
     """Passes a message if none passed in the *period_us* before it.
 
-    *stamps* is the column of its own times; None with *arrival* False: when it was stored. With *arrival* it is *now_us*
-    that counts. A time that goes back by a period or more starts anew: a clock that was corrected does not silence a
+    *stamps* is the column of its own times; None with *arrival* False: when it was stored. With *arrival* *now_us*
+    counts. A time that goes back by a period or more starts anew: a clock that was corrected does not silence a
     stream. A message without a time that can be read passes.
     """
 
@@ -80,7 +80,7 @@ class MinPeriod(Rate):
                 return places[:1] if self._passes(self._group_of(opened), stamp) else []
             stamps = [stamp] * len(places)
         else:
-            stamps = map(stamp_us, self._stamps(opened, places))
+            stamps = [stamp_us(value) for value in self._stamps(opened, places)]
         if self._per == "key":
             groups, passes = self._groups_of(opened, places), self._passes
             return [at for at, group, stamp in zip(places, groups, stamps) if passes(group, stamp)]

@@ -7,6 +7,12 @@ _OPENED_MESSAGES = 512      # if their payloads are opened
 _PART_MESSAGES = 4_096      # packed again before others have a turn
 
 
+def sieve_of(filters):
+    """Return a Sieve, or None if *filters*, a map or a list of maps, is None or an empty list. Raises InvalidOption."""
+    sieve = None if filters is None else Sieve(filters)
+    return sieve if sieve and (sieve.headers_only or sieve.has_stages) else None
+
+
 class Sieve:
     """What passes *filters* (as docs/filters.rst has them). Raises InvalidOption.
 
@@ -17,6 +23,11 @@ class Sieve:
         self._parsed = Parsed(filters)
         self._stages = self._parsed.stages
         self._piece = _OPENED_MESSAGES if self._parsed.opens_payloads else _PIECE_MESSAGES
+
+    @property
+    def has_stages(self):
+        """Whether anything may be left out."""
+        return bool(self._stages)
 
     @property
     def headers_only(self):
@@ -56,7 +67,7 @@ _RUN_COST = 8       # to pack a batch costs as much as so many messages in it
 
 def _runs(places):
     """Yield ``(start, stop)`` of each run of neighbours in *places*, of _PART_MESSAGES at most."""
-    start = stop = None
+    start, stop = 0, None
     for at in places:
         if at != stop or stop - start == _PART_MESSAGES:
             if stop is not None:

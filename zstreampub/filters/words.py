@@ -84,7 +84,8 @@ class Parsed:
         if by not in ("time", "arrival"):
             if not isinstance(by, str) or not by.startswith(("payload.", "headers.")):
                 raise InvalidOption("by is 'time' (when the message was stored), 'arrival', or the field with the "
-                                    f"message's own time: payload.NAME, headers.NAME; not {by!r:.60}.", option="filters")
+                                    f"message's own time: payload.NAME, headers.NAME; not {by!r:.60}.",
+                                    option="filters")
             stamps = field_at(by)
             self.opens_payloads |= needs_payload(by)
         name = ("min_period", by, per)
@@ -123,6 +124,13 @@ class Parsed:
         self.headers_only = True
 
 
+def filters_of_a_member():
+    """Return the error for filters on a durable consumer, which has to settle every message of its patterns."""
+    return InvalidOption("filters are for subscriptions, not for durable consumers. Give the consumer the patterns of "
+                         "the topics that it wants, or filter where it is worked on: zstreampub.Chain.",
+                         option="filters")
+
+
 def _as_list(filters):
     """Return *filters*, one map or a list of them, as a list within its bounds."""
     filters = [filters] if isinstance(filters, dict) else filters
@@ -148,7 +156,7 @@ def _check_per(per):
     return per
 
 
-_WORDS = {
+_WORDS: dict = {
     "max_size": (Parsed._max_size, ()), "min_period": (Parsed._min_period, ("by", "per")),
     "every": (Parsed._every, ("per",)), "where": (Parsed._where, ()), "headers_only": (Parsed._headers_only, ()),
 }
