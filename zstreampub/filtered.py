@@ -131,10 +131,10 @@ class FilteredSubscription(Subscription):
 
     def _put(self, part):
         """Put *part*, as far as it fits or the policy says; return what has to wait for room, or None."""
+        if self.queue.put_if_room(part):
+            self.cursor = part.next
+            return None
         if self.live:
-            if self.queue.put_if_room(part):
-                self.cursor = part.next
-                return None
             self._overflow(part)
             left, self._left = self._left, None
             return left

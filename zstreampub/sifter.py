@@ -13,7 +13,7 @@ from .filters.opened import OpenedBatch
 from .stats import Histogram
 
 _TURN_S = 0.002             # how long it may hold the hub
-_OPENED_BYTES = 2 << 20     # of batches, packed, that are kept open: decoded they weigh several times that
+_OPENED_BYTES = 1 << 18     # of batches, packed, that are kept open: decoded they weigh several times that
 
 
 class Sifter:

@@ -26,7 +26,8 @@ def publish_maps(link, endpoint, batches, headers):
     """Publish *batches*, packed beforehand, each message with *headers*, a few callers at a time."""
     client = LeanClient(endpoint)
     client.call("about")
-    packed = [Batch.of(TOPIC, batch_of(number), headers=headers and [headers] * BATCH).packed for number in range(CYCLE)]
+    column = headers and [headers] * BATCH
+    packed = [Batch.of(TOPIC, batch_of(number), headers=column).packed for number in range(CYCLE)]
     turns = iter(range(batches))
 
     def caller(_):

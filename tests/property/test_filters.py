@@ -54,7 +54,7 @@ STEPS = st.lists(st.one_of(PUBLISH, PUBLISH, *(
 BOUNDS = st.fixed_dictionaries({"max_messages": st.integers(1, 6), "max_bytes": st.integers(1, 400)})
 
 
-@pytest.fixture(autouse=True, params=[1, 4096], ids=["pieces of 1", "one piece"])
+@pytest.fixture(params=[1, 4096], ids=["pieces of 1", "one piece"])
 def pieces(request, monkeypatch):
     for name in ("_PIECE_MESSAGES", "_OPENED_MESSAGES", "_PART_MESSAGES"):
         monkeypatch.setattr(sieve, name, request.param)
@@ -91,6 +91,7 @@ def passing(stage, filters, pattern=">"):
     return [(one.offset, one.topic, one.key) for one in messages if chain(one) is not None]
 
 
+@pytest.mark.usefixtures("pieces")
 @given(FILTERS, st.lists(st.lists(st.tuples(PAYLOADS, KEYS, HEADERS), min_size=1, max_size=9), min_size=1, max_size=3))
 def test_a_sieve_on_batches_passes_what_a_chain_on_messages_passes(filters, batches):
     chain, one_sieve, first = Chain(filters), Sieve(filters), 0
@@ -108,7 +109,7 @@ def test_a_sieve_on_batches_passes_what_a_chain_on_messages_passes(filters, batc
     assert repr(passed) == repr(expected)       # as NaN is not equal to itself
 
 
-@pytest.mark.usefixtures("tail")
+@pytest.mark.usefixtures("tail", "pieces")
 @pytest.mark.parametrize("policy", ["spill", "block"])
 @given(FILTERS, BOUNDS, st.sampled_from([">", "a", "a.*"]), STEPS)
 def test_live_and_replayed_subscriptions_get_what_a_chain_passes(policy, filters, bounds, pattern, steps):

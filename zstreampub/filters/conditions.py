@@ -5,6 +5,8 @@ Values of different kinds (number, text, bytes, boolean, nil) are never equal an
 """
 
 import math
+import operator
+from itertools import compress, repeat
 
 from ..errors import InvalidOption
 from .fields import MISSING
@@ -13,14 +15,15 @@ MAX_MEMBERS = 1_000         # of one list
 MAX_VALUE_BYTES = 1_024     # of a text, or bytes, to compare with
 
 _NUMBERS = (int, float)
+_NUMBER_TYPES = frozenset(_NUMBERS)
 
 
-def condition(path, operator, wanted):
+def condition(path, name, wanted):
     """Return the function ``(places, values) -> places`` of those whose value is as *wanted*. Raises InvalidOption."""
-    if operator not in _OPERATORS:
-        raise InvalidOption(f"{path}: there is no {operator!r:.60}; a condition is a value, or a map of "
+    if name not in _OPERATORS:
+        raise InvalidOption(f"{path}: there is no {name!r:.60}; a condition is a value, or a map of "
                             f"{', '.join(_OPERATORS)}.", option="filters")
-    return _OPERATORS[operator](path, wanted)
+    return _OPERATORS[name](path, wanted)
 
 
 def _equal(path, wanted):
@@ -29,11 +32,14 @@ def _equal(path, wanted):
     if kind is bool or wanted is None:
         return lambda places, values: [at for at, value in zip(places, values) if value is wanted]
     if kind is float:
-        return lambda places, values: [at for at, value in zip(places, values)
-                                       if isinstance(value, _NUMBERS) and value == wanted
-                                       and value is not True and value is not False]
-    return lambda places, values: [at for at, value in zip(places, values)
-                                   if isinstance(value, kind) and value == wanted]
+        return _compared(_NUMBERS, wanted, operator.eq)
+
+    def pick(places, values):
+        # Of msgpack's values, which those of a batch are, only text is equal to a text, and bytes to bytes.
+        if len(values) > 1 and values.count(wanted) == len(values):
+            return places
+        return [at for at, value in zip(places, values) if isinstance(value, kind) and value == wanted]
+    return pick
 
 
 def _member(path, wanted):
@@ -59,38 +65,23 @@ def _opposite(make):
     return build
 
 
-def _range(compare):
+def _range(holds):
     def build(path, wanted):
         _check_value(path, wanted)
-        if _kind(wanted) not in compare:
+        if _kind(wanted) not in _ORDERED:
             raise InvalidOption(f"{path}: a bound is a number, text or bytes, not {wanted!r:.60}.", option="filters")
-        return compare[_kind(wanted)](wanted)
+        return _compared(_ORDERED[_kind(wanted)], wanted, holds)
     return build
 
 
-def _less(wanted, kinds):
-    return lambda places, values: [at for at, value in zip(places, values) if isinstance(value, kinds)
-                                   and value < wanted and value is not True and value is not False]
-
-
-def _at_most(wanted, kinds):
-    return lambda places, values: [at for at, value in zip(places, values) if isinstance(value, kinds)
-                                   and value <= wanted and value is not True and value is not False]
-
-
-def _more(wanted, kinds):
-    return lambda places, values: [at for at, value in zip(places, values) if isinstance(value, kinds)
-                                   and value > wanted and value is not True and value is not False]
-
-
-def _at_least(wanted, kinds):
-    return lambda places, values: [at for at, value in zip(places, values) if isinstance(value, kinds)
-                                   and value >= wanted and value is not True and value is not False]
-
-
-def _by_kind(make):
-    return _range({float: lambda wanted: make(wanted, _NUMBERS), str: lambda wanted: make(wanted, str),
-                   bytes: lambda wanted: make(wanted, bytes)})
+def _compared(types, wanted, holds):
+    """Return what picks the values of *types* of which ``holds(value, wanted)`` is true; booleans are no numbers."""
+    def pick(places, values):
+        if types is _NUMBERS and _NUMBER_TYPES.issuperset(map(type, values)):
+            return list(compress(places, map(holds, values, repeat(wanted))))
+        return [at for at, value in zip(places, values)
+                if isinstance(value, types) and value is not True and value is not False and holds(value, wanted)]
+    return pick
 
 
 def _exists(path, wanted):
@@ -122,7 +113,9 @@ def _check_value(path, value):
                                 f"{size}.", option="filters")
 
 
+_ORDERED: dict = {float: _NUMBERS, str: str, bytes: bytes}
 _OPERATORS = {
-    "eq": _equal, "ne": _opposite(_equal), "lt": _by_kind(_less), "le": _by_kind(_at_most), "gt": _by_kind(_more),
-    "ge": _by_kind(_at_least), "in": _member, "not_in": _opposite(_member), "exists": _exists,
+    "eq": _equal, "ne": _opposite(_equal), "lt": _range(operator.lt), "le": _range(operator.le),
+    "gt": _range(operator.gt), "ge": _range(operator.ge), "in": _member, "not_in": _opposite(_member),
+    "exists": _exists,
 }

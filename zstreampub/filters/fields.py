@@ -58,12 +58,19 @@ def _payload(names):
     first, *others = names
 
     def column(opened, places):
-        values = [one.get(first, MISSING) if isinstance(one, dict) else MISSING
-                  for one in _whole_payload(opened, places)]
+        values = _whole_payload(opened, places)
+        try:        # the values of a batch are msgpack's: what has no such field raises
+            values = [one[first] for one in values] if opened.count > 1 else _looked_up(values, first)
+        except (KeyError, TypeError):
+            values = _looked_up(values, first)
         for name in others:
-            values = [one.get(name, MISSING) if isinstance(one, dict) else MISSING for one in values]
+            values = _looked_up(values, name)
         return values
     return column
+
+
+def _looked_up(values, name):
+    return [one.get(name, MISSING) if isinstance(one, dict) else MISSING for one in values]
 
 
 def _whole_payload(opened, places):

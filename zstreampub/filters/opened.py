@@ -14,7 +14,8 @@ _NOTHING = b"\xc0"      # msgpack: nil
 class OpenedBatch:
     """The columns of *batch*; kept for as long as somebody filters it, so that each is decoded once."""
 
-    __slots__ = ("batch", "topic", "count", "time_us", "_columns", "_lengths", "_ends", "_values", "_metadata", "_raws")
+    __slots__ = ("batch", "topic", "count", "time_us", "_columns", "_lengths", "_ends", "_values", "_metadata",
+                 "_column")
 
     def __init__(self, batch):
         self.batch = batch
@@ -22,7 +23,7 @@ class OpenedBatch:
         self.count = batch.count
         self.time_us = batch.time_us
         self._columns = Columns(batch.packed)
-        self._lengths = self._ends = self._metadata = self._raws = None
+        self._lengths = self._ends = self._metadata = self._column = None
         self._values = []
 
     @property
@@ -46,13 +47,10 @@ class OpenedBatch:
         """Return a list with at least the first *stop* payloads, decoded."""
         start = len(self._values)
         if start < stop:
-            if self._ends is None:
-                self._ends = [0, *accumulate(self.sizes)]
-            ends, lengths = self._ends, self.sizes[start:stop]
-            column = self._columns.payloads[ends[start]:ends[stop]]
-            found = unpack_column(column, lengths)
+            ends = self._find_ends()
+            found = unpack_column(self._columns.payloads[ends[start]:ends[stop]], self.sizes[start:stop])
             if found is None:       # the slow way finds the one bad payload
-                found = [unpack_payload(raw) for raw in self._raw_payloads()[start:stop]]
+                found = [unpack_payload(raw) for raw in self._raw_payloads(start, stop)]
             self._values += found
         return self._values
 
@@ -62,14 +60,21 @@ class OpenedBatch:
             return self.batch
         if self._metadata is None:
             self._metadata = self._columns.metadata()
-        raws = self._raw_payloads()[start:stop] if with_payloads else [_NOTHING] * (stop - start)
+        raws = self._raw_payloads(start, stop) if with_payloads else [_NOTHING] * (stop - start)
         metadata = {name: column[start:stop] for name, column in self._metadata.items()}
         return Batch.assemble(self.topic, raws, metadata, self.first + start, self.time_us)
 
-    def _raw_payloads(self):
-        if self._raws is None:
-            self._raws = self._columns.raw_payloads(self.count)
-        return self._raws
+    def _raw_payloads(self, start, stop):
+        if self._column is None:
+            self._column = bytes(self._columns.payloads)
+        column, ends = self._column, self._find_ends()
+        return [column[ends[at]:ends[at + 1]] for at in range(start, stop)]
+
+    def _find_ends(self):
+        """Return where each payload begins, and last where they end."""
+        if self._ends is None:
+            self._ends = [0, *accumulate(self.sizes)]
+        return self._ends
 
 
 class OpenedMessage:

@@ -3,7 +3,9 @@
 from .words import Parsed
 
 _PIECE_MESSAGES = 4_096     # looked at before others have a turn,
-_OPENED_MESSAGES = 512      # if their payloads are opened
+_PIECE_CONDITIONS = 16_384  # or so many comparisons,
+_OPENED_MESSAGES = 512      # or these if their payloads are opened,
+_OPENED_BYTES = 256 << 10   # and about as many bytes
 _PART_MESSAGES = 4_096      # packed again before others have a turn
 
 
@@ -22,7 +24,7 @@ class Sieve:
     def __init__(self, filters):
         self._parsed = Parsed(filters)
         self._stages = self._parsed.stages
-        self._piece = _OPENED_MESSAGES if self._parsed.opens_payloads else _PIECE_MESSAGES
+        self._piece = max(1, min(_PIECE_MESSAGES, _PIECE_CONDITIONS // max(self._parsed.conditions, 1)))
 
     @property
     def has_stages(self):
@@ -50,10 +52,13 @@ class Sieve:
 
     def _kept(self, opened):
         kept: list = []
-        for start in range(0, opened.count, self._piece):
+        size = self._piece
+        if self._parsed.opens_payloads:
+            size = max(1, min(size, _OPENED_MESSAGES, _OPENED_BYTES * opened.count // opened.batch.size))
+        for start in range(0, opened.count, size):
             if start:
                 yield None
-            places = range(start, min(start + self._piece, opened.count))
+            places = range(start, min(start + size, opened.count))
             for stage in self._stages:
                 places = stage.pick(opened, places)
                 if not places:

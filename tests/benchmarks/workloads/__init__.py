@@ -2,4 +2,5 @@
 
 from . import batches, filters, live, many, pending, replay, singles, stock, work
 
-WORKLOADS = {one.WORKLOAD.name: one.WORKLOAD for one in (batches, singles, live, stock, many, replay, work, pending, filters)}
+WORKLOADS = {one.WORKLOAD.name: one.WORKLOAD
+             for one in (batches, singles, live, stock, many, replay, work, pending, filters)}
