@@ -126,7 +126,8 @@ class FilteredSubscription(Subscription):
         self.filtered += batch.count - passed
         self._sifter.filtered += batch.count - passed
         self._release_holds(self.cursor)
-        self._wake()
+        if self.queue:
+            self._wake()
         yield True
 
     def _put(self, part):

@@ -82,6 +82,6 @@ class Sifter:
         return self._running
 
     def _forget(self):
-        """Keep no batch open while there is nothing to do, but the last one: it may be another's next."""
-        while len(self._opened) > 1:
-            self._opened_bytes -= self._opened.popitem(last=False)[1].batch.size
+        """Keep no batch open while there is nothing to do."""
+        self._opened.clear()
+        self._opened_bytes = 0

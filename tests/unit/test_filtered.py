@@ -238,15 +238,24 @@ def test_a_batch_is_opened_once_for_all_who_filter_it(broker, monkeypatch):
     assert opened == [0, 20, 40]
 
 
-def test_few_batches_are_kept_open_and_one_when_all_is_done(broker):
+def test_few_batches_are_kept_open_and_none_when_all_is_done(broker, monkeypatch):
+    most = []
+    opened = broker._sifter.opened
+
+    def counted(batch):
+        most.append(broker._sifter._opened_bytes)
+        return opened(batch)
+
+    monkeypatch.setattr(broker._sifter, "opened", counted)
     subscriptions = [broker.subscribe("a", filters=WANTED) for _ in range(3)]
     broker.append_and_wait(Append([Batch.of("a", [{"wanted": True, "text": "x" * 100_000}]) for _ in range(20)]))
     for subscription in subscriptions:
         for _ in range(20):
             next(subscription)
 
-    assert len(broker._sifter._opened) == 1
-    assert broker._sifter._opened_bytes < 101_000
+    let_run()
+    assert (len(broker._sifter._opened), broker._sifter._opened_bytes) == (0, 0)
+    assert max(most) < sifter._OPENED_BYTES
 
 
 def test_long_batches_are_looked_at_in_turns_and_the_others_have_theirs(broker, monkeypatch):

@@ -1,5 +1,6 @@
 """What filters look at: the columns of a batch, or one message in the same form. Each is opened when asked for."""
 
+import copy
 from itertools import accumulate
 
 from ..clock import now_us
@@ -14,8 +15,7 @@ _NOTHING = b"\xc0"      # msgpack: nil
 class OpenedBatch:
     """The columns of *batch*; kept for as long as somebody filters it, so that each is decoded once."""
 
-    __slots__ = ("batch", "topic", "count", "time_us", "_columns", "_lengths", "_ends", "_values", "_metadata",
-                 "_column")
+    __slots__ = ("batch", "topic", "count", "time_us", "_columns", "_lengths", "_ends", "_values", "_metadata")
 
     def __init__(self, batch):
         self.batch = batch
@@ -23,7 +23,7 @@ class OpenedBatch:
         self.count = batch.count
         self.time_us = batch.time_us
         self._columns = Columns(batch.packed)
-        self._lengths = self._ends = self._metadata = self._column = None
+        self._lengths = self._ends = self._metadata = None
         self._values = []
 
     @property
@@ -54,6 +54,12 @@ class OpenedBatch:
             self._values += found
         return self._values
 
+    def undecoded(self):
+        """Return the same without the decoded payloads: who only packs parts of it must not keep them in memory."""
+        other = copy.copy(self)
+        other._values = []
+        return other
+
     def part(self, start, stop, with_payloads=True):
         """Return the messages ``start <= i < stop`` as a batch; without payloads each is nil."""
         if with_payloads and stop - start == self.count:
@@ -65,10 +71,8 @@ class OpenedBatch:
         return Batch.assemble(self.topic, raws, metadata, self.first + start, self.time_us)
 
     def _raw_payloads(self, start, stop):
-        if self._column is None:
-            self._column = bytes(self._columns.payloads)
-        column, ends = self._column, self._find_ends()
-        return [column[ends[at]:ends[at + 1]] for at in range(start, stop)]
+        packed, base, ends = self.batch.packed, self._columns.payloads_at, self._find_ends()
+        return [packed[base + ends[at]:base + ends[at + 1]] for at in range(start, stop)]
 
     def _find_ends(self):
         """Return where each payload begins, and last where they end."""

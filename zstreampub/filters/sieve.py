@@ -42,7 +42,7 @@ class Sieve:
         if len(kept) == opened.count and not self.headers_only:
             yield opened.batch
             return
-        packed = 0
+        opened, packed = opened.undecoded(), 0
         for start, stop in _runs(kept):
             yield opened.part(start, stop, not self.headers_only)
             packed += stop - start + _RUN_COST
