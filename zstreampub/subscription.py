@@ -200,11 +200,6 @@ class Subscription(Taking):
         return self._trims
 
     @property
-    def is_idle(self):
-        """Whether there is nothing to give to its reader now, so that ``position`` is worth telling."""
-        return self.live and not self.queue
-
-    @property
     def is_bounded(self):
         """Whether it ends at an offset."""
         return self.until < _ENDLESS

@@ -4,7 +4,7 @@ from .words import Parsed
 
 _PIECE_MESSAGES = 4_096     # looked at before others have a turn,
 _PIECE_CONDITIONS = 16_384  # or so many comparisons,
-_OPENED_MESSAGES = 512      # or these if their payloads are opened,
+_OPENED_MESSAGES = 1_024    # or these if their payloads are opened,
 _OPENED_BYTES = 256 << 10   # and about as many bytes
 _PART_MESSAGES = 4_096      # packed again before others have a turn
 
