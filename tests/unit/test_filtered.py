@@ -188,20 +188,25 @@ def test_what_retention_took_is_told_between_the_wanted(monkeypatch):
 
 
 def test_a_log_that_cannot_be_read_ends_it_with_that_error_and_its_own_place(monkeypatch):
-    stage = Stage()
-    stage.publish(("a", rare(10, 5), None))
+    stage = Stage(queue_messages=10)        # of the source: it reads one batch at a time
+    stage.publish(("a", rare(10, 5), None), ("a", rare(10, 5), None))
     stage.store.settle()
     monkeypatch.setattr("zstreampub.broker.Broker.tail_from", lambda *_: None)
+    read = stage.store.read
 
-    def read(*_):
-        raise StoreCorrupt("a bad page")
+    def read_once(cursor, *more):
+        if cursor >= 10:
+            raise StoreCorrupt("a bad page")
+        return read(cursor, *more)
 
-    monkeypatch.setattr(stage.store, "read", read)
+    monkeypatch.setattr(stage.store, "read", read_once)
     subscription = stage.broker.subscribe("a", start=3, filters=WANTED)
+    let_run()
+    stage.store.let_read()
 
     with pytest.raises(StoreCorrupt) as caught:
         subscription.get(10)
-    assert caught.value.resume == 3
+    assert caught.value.resume == 5, "it was queued, and not taken"
     assert not stage.broker.subscriptions
 
 
