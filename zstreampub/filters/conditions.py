@@ -32,7 +32,7 @@ def _equal(path, wanted):
     if kind is bool or wanted is None:
         return lambda places, values: [at for at, value in zip(places, values) if value is wanted]
     if kind is float:
-        return _compared(_NUMBERS, wanted, operator.eq)
+        return _compared(_NUMBERS, wanted, operator.eq, lambda values: values.count(wanted) == len(values))
 
     def pick(places, values):
         # Of msgpack's values, which those of a batch are, only text is equal to a text, and bytes to bytes.
@@ -65,19 +65,30 @@ def _opposite(make):
     return build
 
 
-def _range(holds):
+def _range(holds, outermost):
+    """Return what builds a condition of *holds*; *outermost* finds the value for which it holds last."""
     def build(path, wanted):
         _check_value(path, wanted)
         if _kind(wanted) not in _ORDERED:
             raise InvalidOption(f"{path}: a bound is a number, text or bytes, not {wanted!r:.60}.", option="filters")
-        return _compared(_ORDERED[_kind(wanted)], wanted, holds)
+
+        def all_hold(values):
+            total = sum(values)     # NaN hides from min and max, and not from the sum
+            return holds(outermost(values), wanted) and total == total
+
+        return _compared(_ORDERED[_kind(wanted)], wanted, holds, all_hold)
     return build
 
 
-def _compared(types, wanted, holds):
-    """Return what picks the values of *types* of which ``holds(value, wanted)`` is true; booleans are no numbers."""
+def _compared(types, wanted, holds, all_hold):
+    """Return what picks the values of *types* of which ``holds(value, wanted)`` is true; booleans are no numbers.
+
+    Where all are numbers, the usual case, ``all_hold(values)`` tells faster whether it is so of every one.
+    """
     def pick(places, values):
         if types is _NUMBERS and _NUMBER_TYPES.issuperset(map(type, values)):
+            if all_hold(values):
+                return places
             return list(compress(places, map(holds, values, repeat(wanted))))
         return [at for at, value in zip(places, values)
                 if isinstance(value, types) and value is not True and value is not False and holds(value, wanted)]
@@ -115,7 +126,7 @@ def _check_value(path, value):
 
 _ORDERED: dict = {float: _NUMBERS, str: str, bytes: bytes}
 _OPERATORS = {
-    "eq": _equal, "ne": _opposite(_equal), "lt": _range(operator.lt), "le": _range(operator.le),
-    "gt": _range(operator.gt), "ge": _range(operator.ge), "in": _member, "not_in": _opposite(_member),
+    "eq": _equal, "ne": _opposite(_equal), "lt": _range(operator.lt, max), "le": _range(operator.le, max),
+    "gt": _range(operator.gt, min), "ge": _range(operator.ge, min), "in": _member, "not_in": _opposite(_member),
     "exists": _exists,
 }

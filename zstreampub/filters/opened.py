@@ -47,8 +47,11 @@ class OpenedBatch:
         """Return a list with at least the first *stop* payloads, decoded."""
         start = len(self._values)
         if start < stop:
-            ends = self._find_ends()
-            found = unpack_column(self._columns.payloads[ends[start]:ends[stop]], self.sizes[start:stop])
+            column, sizes = self._columns.payloads, self.sizes
+            if stop - start < self.count:
+                ends = self._find_ends()
+                column, sizes = column[ends[start]:ends[stop]], sizes[start:stop]
+            found = unpack_column(column, sizes)
             if found is None:       # the slow way finds the one bad payload
                 found = [unpack_payload(raw) for raw in self._raw_payloads(start, stop)]
             self._values += found

@@ -87,6 +87,23 @@ def test_a_message_without_headers_and_key_has_none_of_these_fields():
     assert not passes({"headers.region": "eu"}, 1)
 
 
+@pytest.mark.parametrize("values, passed", [
+    ([1, 2.5, 3], [1, 2.5, 3]), ([1, math.nan, 3], [1, 3]), ([math.nan, 1], [1]), ([3, math.inf, -math.inf], [3]),
+    ([1, True, 3], [1, 3]), ([0, 1, 2], [1, 2]), ([1, 10], [1]), ([1 << 63, 1.0], [1.0]), ([1, "2", None, b"3"], [1]),
+])
+def test_a_range_holds_of_each_number_of_a_batch_by_itself(values, passed):
+    batch = Batch.of("a", values)
+
+    parts = Sieve({"where": {"payload": {"ge": 1, "lt": 10}}}).parts(OpenedBatch(batch))
+
+    assert [payload for part in parts for payload in part.payloads] == passed
+
+
+def test_a_number_that_no_float_can_hold_is_compared_all_the_same():
+    assert Chain({"where": {"payload": {"ge": 1}}})(10 ** 400) == 10 ** 400
+    assert Chain({"where": {"payload": {"lt": 1.5}}})(10 ** 400) is None
+
+
 def test_max_size_counts_the_bytes_of_the_packed_payload():
     batch = Batch.of("a", [b"x" * 98, b"x" * 99])       # as bin 8: two bytes more
 
