@@ -7,7 +7,7 @@ forgotten, and the next message of it passes.
 from time import monotonic_ns
 
 from .fields import at_places
-from .stamps import stamp_us
+from .stamps import stamps_us
 
 MAX_GROUPS = 10_000
 
@@ -80,7 +80,7 @@ class MinPeriod(Rate):
                 return places[:1] if self._passes(self._group_of(opened), stamp) else []
             stamps = [stamp] * len(places)
         else:
-            stamps = [stamp_us(value) for value in self._stamps(opened, places)]
+            stamps = stamps_us(self._stamps(opened, places))
         if self._per == "key":
             groups, passes = self._groups_of(opened, places), self._passes
             return [at for at, group, stamp in zip(places, groups, stamps) if passes(group, stamp)]

@@ -9,7 +9,7 @@ from zstreampub.filters import rates
 from zstreampub.filters.chain import Chain
 from zstreampub.filters.opened import OpenedBatch
 from zstreampub.filters.sieve import Sieve
-from zstreampub.filters.stamps import stamp_us
+from zstreampub.filters.stamps import stamp_us, stamps_us
 from zstreampub.message import Batch, Message
 
 
@@ -35,6 +35,14 @@ def stamped(*stamps, topic="a", key=None):
 ])
 def test_a_time_is_seconds_or_iso_8601_text(value, us):
     assert stamp_us(value) == us
+
+
+@pytest.mark.parametrize("values", [
+    [1, 2.5], [1, float("nan"), 2], [float("nan"), 1], [1, float("inf")], [1, 1e300], [-1e13, 1], [1, True],
+    [1, "x", None],
+])
+def test_the_times_of_a_batch_are_those_of_its_messages(values):
+    assert stamps_us(values) == [stamp_us(value) for value in values]
 
 
 def test_at_most_one_reading_in_a_tenth_of_a_second_by_its_own_timestamp():
