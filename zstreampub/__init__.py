@@ -14,8 +14,9 @@ from .payload import Undecodable
 from .version import __version__
 
 _HOMES = {
-    "AckQueue": "facade.ackqueue", "Broker": "broker", "Client": "client", "Empty": "views.workqueue",
-    "Full": "views.workqueue", "Gap": "store", "Policy": "policy", "Retention": "settings", "Server": "server",
+    "AckQueue": "facade.ackqueue", "Broker": "broker", "Chain": "filters.chain", "Client": "client",
+    "Empty": "views.workqueue", "Full": "views.workqueue",
+    "Gap": "store", "Policy": "policy", "Retention": "settings", "Server": "server",
     "Service": "service", "Settings": "settings", "Table": "facade.ackqueue", "UniqueAckQueue": "facade.ackqueue",
     "serve": "server",
 }

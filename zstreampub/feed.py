@@ -15,6 +15,7 @@ from .wire import pack
 _FRAME_BYTES = 128 * 1024       # of batches in one item; a single larger batch goes alone
 _FRAME_BATCHES = 256
 _BIN = struct.Struct(">cI")
+_HEADERS_ONLY = pack("headers_only") + pack(True)
 _ARRAY = struct.Struct(">cH")
 
 
@@ -53,7 +54,7 @@ class Feed:
     def keepalive(self):
         """Return a keepalive item, or None while there is something better to send."""
         subscription = self.subscription
-        if not subscription.live or subscription.queue or self.pending:
+        if not subscription.is_idle or self.pending:
             return None
         return self._control({"control": "keepalive", "offset": subscription.position})
 
@@ -108,7 +109,10 @@ class MapFeed(Feed):
         return head + self._items.popleft()
 
     def _open(self, batch):
-        self._items.extend(batch.map_items())
+        items = batch.map_items()
+        if self.subscription.headers_only:      # a fixmap: nine fields at most, so there is room for one
+            items = (b"".join((bytes((item[0] + 1,)), memoryview(item)[1:], _HEADERS_ONLY)) for item in items)
+        self._items.extend(items)
         self._at = batch.first
 
     @property

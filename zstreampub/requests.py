@@ -13,6 +13,7 @@ from . import steering
 from .checks import check_options
 from .compression import MAX_PLAIN_BYTES, ZSTD, ExtType
 from .errors import InvalidBatch, InvalidOption, MalformedRequest
+from .filters.words import filters_of_a_member
 from .message import Batch
 from .publishing import TERMS, Order, check_may_publish, parse_terms, publish_many_result, publish_result
 from .store import Append
@@ -24,7 +25,7 @@ _RETRY_OPTIONS = ("producer", "sequence", "deadline", "deadline_clock")
 _PUBLISH_OPTIONS = ("headers", "key", "id", *TERMS, *_RETRY_OPTIONS)
 _PUBLISH_MANY_OPTIONS = ("headers", "keys", "ids", *TERMS, *_RETRY_OPTIONS)
 _SUBSCRIBE_OPTIONS = ("start", "until", "epoch", "policy", "max_messages", "max_bytes", "block_timeout_s",
-                      "format", "compression", "name", "consumer")
+                      "format", "compression", "name", "filters", "consumer")
 FORMATS = ("map", "batch")
 
 
@@ -113,6 +114,8 @@ def parse_subscribe(patterns=None, options=None):
     The format is ``map``, ``batch``, or ``batch+zstd`` where batches may be compressed so.
     """
     joins = isinstance(options, dict) and options.get("consumer") is not None
+    if joins and options.get("filters") is not None:
+        raise filters_of_a_member()
     options = check_options(options, steering.JOIN_OPTIONS if joins else _SUBSCRIBE_OPTIONS)
     form = options.pop("format", "map")
     if form not in FORMATS:

@@ -56,7 +56,8 @@ class Service(ConsumerMethods):
     def subscribe(self, patterns=None, options=None):
         """Stream the messages of topics that match; patterns: text or a list, '>' for all.
 
-        options: start, until, epoch, policy, max_messages, max_bytes, block_timeout_s, format, compression, name.
+        options: start, until, epoch, policy, max_messages, max_bytes, block_timeout_s, format, compression, name,
+        filters.
         With consumer (a name): join that durable consumer and share its messages; acknowledge with ack.
         """
         form, arguments = requests.parse_subscribe(patterns, options)

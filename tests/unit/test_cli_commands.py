@@ -219,6 +219,18 @@ def test_subscribe_passes_its_options_on(run, client):
                        "max_messages": 7, "block_timeout_s": 2.0, "name": "me", "epoch": "e"}
 
 
+def test_subscribe_passes_filters_on_in_their_order(run, client, monkeypatch):
+    run("subscribe", "a", "--filter", "payload.n >= 2", "--filter", '{"every": 3}')
+    assert list(client.asked[1]["filters"]) == [{"where": {"payload.n": {"ge": 2}}}, {"every": 3}]
+
+    monkeypatch.setenv("ZSTREAMPUB_FILTERS", "payload.n >= 2")
+    run("subscribe", "a")
+    assert list(client.asked[1]["filters"]) == [{"where": {"payload.n": {"ge": 2}}}]
+
+    code, _, err = run("subscribe", "a", "--filter", "n >= 2")
+    assert code == 2 and "There is no field 'n'" in err
+
+
 def test_subscribe_without_patterns_takes_everything(run, client):
     run("subscribe")
 

@@ -14,20 +14,20 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 
 # Lowest first. "name" is zstreampub/name.py, "name/" is the folder with all in it.
 GROUND = [      # what server and client share
-    {"errors", "stats", "version"},
-    {"topics", "wire", "payload", "threads/", "disk/"},
+    {"errors", "stats", "version", "clock"},
+    {"topics", "wire", "payload", "checks", "threads/", "disk/"},
     {"columns", "codecs"},
     {"single"},
     {"message", "compression"},
-    {"views/"},
+    {"views/", "filters/"},
 ]
 FLOORS = [
     *GROUND,
-    {"settings", "store", "policy", "transport", "bridge", "checks", "described", "clock"},
+    {"settings", "store", "policy", "transport", "bridge", "described"},
     {"publishing", "waiting", "expiry", "taking"},
     {"start", "stores/", "queue", "feed", "steering", "channels", "leavers", "gather"},
     {"subscription", "requests", "handouts", "consumer_methods"},
-    {"fanout"},
+    {"fanout", "filtered", "sifter"},
     {"consumers/", "schedule", "receipts", "intake"},
     {"broker"},
     {"service", "methods", "lane"},

@@ -24,6 +24,10 @@ class FakeMember:
     def __init__(self, things):
         self.queue = deque(things)
 
+    @property
+    def is_idle(self):
+        return not self.queue
+
     def take(self):
         return self.queue.popleft() if self.queue else None
 

@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 from ..codecs import encode, encode_one
 from ..compression import MAX_PLAIN_BYTES, ZSTD, Zstd
 from ..errors import ConnectionLost, InvalidOption
+from ..filters.words import check_filters
 from ..message import Message
 from ..views.table import Table
 from ..views.workqueue import WorkQueue
@@ -130,7 +131,8 @@ class Client(Steering):
     # --- subscribing -------------------------------------------------------------------
 
     def subscribe(self, patterns=">", *, start="new", until=None, policy=None, max_messages=None, max_bytes=None,
-                  block_timeout_s=None, epoch=None, name=None, on_gap=None, on_control=None, reconnect=True):
+                  block_timeout_s=None, epoch=None, name=None, filters=None, on_gap=None, on_control=None,
+                  reconnect=True):
         """Return an open :class:`Subscription` to *patterns*, one or a list.
 
         The options are those of the protocol; a wrong one raises here. *start* counts for the first connection;
@@ -138,11 +140,14 @@ class Client(Steering):
         draining server and a ``SlowConsumer`` are no error: reading goes on where it was. Without it they
         are raised, with ``resume``. ``on_gap(gap)`` is called at the place of a gap; without it GapError is
         raised there, once, and reading can go on. ``on_control(control)`` is shown all other controls.
+        *filters* (docs/filters.rst) are applied by the server: what they leave out does not cross the wire.
         """
         self.check_owner()
+        if filters is not None:
+            check_filters(filters)
         options = {"start": start, "until": until, "policy": policy, "max_messages": max_messages,
                    "max_bytes": max_bytes, "block_timeout_s": block_timeout_s, "epoch": epoch,
-                   "name": self._name if name is None else name}
+                   "filters": filters, "name": self._name if name is None else name}
         if until == "end":
             options["until"] = self.about().get("next")     # fixed here, for a resumed stream must not move it
         options = {name: value for name, value in options.items() if value is not None}
