@@ -38,8 +38,11 @@ FLOORS = [
 ]
 # Towers stand beside the floors: a tower imports what is listed, and only the cli, the roof
 # and what opens either a server's or a store of one's own import it. Nobody imports "aio/" but its users.
-TOWERS = {"client/": set().union(*GROUND, {"transport"}),
-          "aio/": set().union(*GROUND, {"client/"})}
+TOWERS = {
+    "client/": set().union(*GROUND, {"transport"}),
+    "spool/": set().union(*GROUND),
+    "aio/": set().union(*GROUND, {"client/"}),
+}
 TOWER_VISITORS = {"cli/", "facade/", "__init__"}
 
 # A dependency is imported only by the files behind its door.

@@ -36,12 +36,13 @@ class Layout(NamedTuple):
     """What lives in an environment: its *databases*, and sentences about it.
 
     *stranger* says, after the directory, that what is found there is something else, and what to do; *relief* what
-    makes room when the map cannot grow.
+    makes room when the map cannot grow. *constant* is the database and the key of a record that is always there.
     """
 
     databases: tuple
     stranger: str
     relief: str
+    constant: tuple = ("meta", b"state")
 
 
 class Environment:
@@ -146,7 +147,7 @@ class Environment:
                     raise StoreFull(f"The store has reached {self._map_bytes >> 20} MiB and cannot grow. "
                                     f"{self._layout.relief}", limit=self._limit) from error
                 # Pages freed by the last commit may be used again only after one more.
-                self._write_in_reserve(_turn)
+                self._write_in_reserve(self._turn)
                 turned = True
             except lmdb.Error as error:
                 raise _translated(error) from error
@@ -171,6 +172,25 @@ class Environment:
             raise _translated(error) from error
         finally:
             self._set_map(self._map_bytes)
+
+    def make_room(self, room_bytes):
+        """Grow, if need be, until so many bytes are free in the map; tell whether they are. In the writer thread only.
+
+        They may lie in pieces: a large record still may not fit.
+        """
+        def used_pages(txn, db):
+            stats = [self._env.stat(), *(txn.stat(one) for one in vars(db).values())]
+            return sum(stat[kind] for stat in stats for kind in ("branch_pages", "leaf_pages", "overflow_pages"))
+        needed = self.read(used_pages) * _PAGE + room_bytes
+        while needed > self._map_bytes:
+            if not self._grow():
+                return False
+        return True
+
+    def _turn(self, txn, db):
+        """Write something, so that there is a commit."""
+        name, key = self._layout.constant
+        txn.put(key, bytes(txn.get(key, db=getattr(db, name))), db=getattr(db, name))
 
     def flush(self):
         """Force everything to disk, the meta page of a relaxed store too."""
@@ -236,10 +256,6 @@ class Environment:
         finally:
             for token in tokens:
                 self._tokens.put(token)
-
-
-def _turn(txn, db):
-    txn.put(b"state", bytes(txn.get(b"state", db=db.meta)), db=db.meta)
 
 
 def _check_file(path):

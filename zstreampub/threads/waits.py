@@ -22,6 +22,11 @@ def new_wait(block=False):
     return LockWait() if hub is None else HubWait(hub)
 
 
+def has_hub():
+    """Tell whether the calling thread has a hub: its greenlets wait for each other, and none may hold all of them."""
+    return get_hub_if_exists() is not None
+
+
 class LockWait:
     """How a thread without a hub waits."""
 
