@@ -60,6 +60,7 @@ class Consumption(Reader):
         self._patient_until = 0.0   # until when the program is taken to be about to take the next
         self.working = 0            # callbacks at work: their messages are to stay ours
         self._renewal = None
+        self._tell = _nothing
         super().__init__(channels, reconnect=reconnect, on_gap=on_gap, on_control=on_control,
                          on_ready=_weakly(self._look_soon))
 
@@ -106,6 +107,14 @@ class Consumption(Reader):
         if gevent.getcurrent() is not gevent.get_hub():
             self._acks.flush(_GOODBYE_S)
         super().close()
+
+    def watch(self, on_ready):
+        self._tell = on_ready
+
+    def has(self, delivery):
+        """Tell, in any thread, whether *delivery* is still ours to work on, as far as is known here."""
+        lease = delivery.lease
+        return self._held.get(delivery.offset) is lease and monotonic() < lease.ends_at
 
     def settle(self, key, delivery):
         """Say *key* of *delivery*, which is not to be worked on any more; return the future."""
@@ -202,6 +211,7 @@ class Consumption(Reader):
             logger.exception("consumer %r: what came cannot be taken", self.consumer)
             self._finish(InternalError(f"What the server sent cannot be taken: {error}."))
         self._changed.set()
+        self._tell()
 
     def _take_next(self, stream):
         item = stream.receive()
@@ -329,6 +339,10 @@ def _weakly(method):
         if method is not None:
             method()
     return call
+
+
+def _nothing():
+    pass
 
 
 def _leave(acks, let_go):

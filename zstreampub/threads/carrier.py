@@ -58,6 +58,12 @@ class Carrier:
         """Like :meth:`call`; in the hub's own thread it simply calls *function*."""
         return function() if thread_id() == self._home else self.call(function, undo)
 
+    def tell(self, function):
+        """Have *function* called on the hub soon, where it must not wait; what it returns or raises concerns nobody."""
+        with self._gate:
+            if not self._is_closed:
+                self._loop.run_callback_threadsafe(function)
+
     def mute(self):
         """Answer nobody any more but who calls next: the process ends, and threads that wait are to die waiting."""
         self._is_mute = True
