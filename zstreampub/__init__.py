@@ -2,8 +2,8 @@
 
 ``Broker`` is the log with its subscriptions, in any gevent program. ``Service`` and ``Server``
 put it on the wire for every zerorpc client; ``Client`` is ours. ``AckQueue`` and ``Table`` are a work
-queue and a mapping, in a directory or at a server. Importing this loads none of them: each is
-loaded when it is first used.
+queue and a mapping, in a directory or at a server; ``FifoStore`` and ``LatestStore`` keep what was received.
+Importing this loads none of them: each is loaded when it is first used.
 """
 
 from importlib import import_module
@@ -15,7 +15,8 @@ from .version import __version__
 
 _HOMES = {
     "AckQueue": "facade.ackqueue", "Broker": "broker", "Client": "client", "Empty": "views.workqueue",
-    "Full": "views.workqueue", "Gap": "store", "Policy": "policy", "Retention": "settings", "Server": "server",
+    "FifoStore": "spool.fifo", "Full": "views.workqueue", "Gap": "store", "LatestStore": "spool.latest",
+    "Policy": "policy", "Retention": "settings", "Server": "server",
     "Service": "service", "Settings": "settings", "Table": "facade.ackqueue", "UniqueAckQueue": "facade.ackqueue",
     "serve": "server",
 }

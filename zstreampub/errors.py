@@ -161,6 +161,10 @@ class HeldByConsumer(StoreFull):
     """A consumer has not acknowledged what retention would have to remove first (``keep_over = "refuse"``)."""
 
 
+class SpoolFull(StoreFull):
+    """A store of received messages has as many messages or bytes as its bounds allow; pop some, or widen them."""
+
+
 class StoreCorrupt(StoreError):
     """The store holds something that it cannot read; nothing was changed."""
 

@@ -15,14 +15,14 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 # Lowest first. "name" is zstreampub/name.py, "name/" is the folder with all in it.
 GROUND = [      # what server and client share
     {"errors", "stats", "version"},
-    {"topics", "wire", "payload", "threads/", "disk/"},
+    {"topics", "wire", "payload", "threads/", "disk/", "checks"},
     {"columns"},
     {"message"},
     {"views/"},
 ]
 FLOORS = [
     *GROUND,
-    {"settings", "store", "policy", "transport", "bridge", "checks", "described", "clock"},
+    {"settings", "store", "policy", "transport", "bridge", "described", "clock"},
     {"publishing", "waiting", "expiry", "taking"},
     {"start", "stores/", "queue", "feed", "steering", "channels", "leavers", "gather"},
     {"subscription", "requests", "handouts", "consumer_methods"},
@@ -39,7 +39,8 @@ FLOORS = [
 # and what opens either a server's or a store of one's own import it.
 TOWERS = {
     "client/": set().union(*GROUND, {"transport"}),
-    "receive/": set().union(*GROUND, {"client/"}),
+    "receive/": set().union(*GROUND, {"client/", "spool/"}),
+    "spool/": set().union(*GROUND),
 }
 TOWER_VISITORS = {"cli/", "facade/", "__init__"}
 

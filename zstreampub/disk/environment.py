@@ -36,12 +36,13 @@ class Layout(NamedTuple):
     """What lives in an environment: its *databases*, and sentences about it.
 
     *stranger* says, after the directory, that what is found there is something else, and what to do; *relief* what
-    makes room when the map cannot grow.
+    makes room when the map cannot grow. *constant* is the database and the key of a record that is always there.
     """
 
     databases: tuple
     stranger: str
     relief: str
+    constant: tuple = ("meta", b"state")
 
 
 class Environment:
@@ -146,7 +147,7 @@ class Environment:
                     raise StoreFull(f"The store has reached {self._map_bytes >> 20} MiB and cannot grow. "
                                     f"{self._layout.relief}", limit=self._limit) from error
                 # Pages freed by the last commit may be used again only after one more.
-                self._write_in_reserve(_turn)
+                self._write_in_reserve(self._turn)
                 turned = True
             except lmdb.Error as error:
                 raise _translated(error) from error
@@ -171,6 +172,11 @@ class Environment:
             raise _translated(error) from error
         finally:
             self._set_map(self._map_bytes)
+
+    def _turn(self, txn, db):
+        """Write something, so that there is a commit."""
+        name, key = self._layout.constant
+        txn.put(key, bytes(txn.get(key, db=getattr(db, name))), db=getattr(db, name))
 
     def flush(self):
         """Force everything to disk, the meta page of a relaxed store too."""
@@ -236,10 +242,6 @@ class Environment:
         finally:
             for token in tokens:
                 self._tokens.put(token)
-
-
-def _turn(txn, db):
-    txn.put(b"state", bytes(txn.get(b"state", db=db.meta)), db=db.meta)
 
 
 def _check_file(path):

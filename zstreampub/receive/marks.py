@@ -6,7 +6,12 @@
 * Of a plain ZeroMQ socket: nothing, for its messages have no place.
 """
 
-from ..errors import EpochMismatch, StoreCorrupt
+from msgpack import packb
+
+from ..errors import BatchTooLarge, EpochMismatch, StoreCorrupt
+
+MOST_BYTES = 900            # of what a consumer's mark remembers: a store takes 1 KiB with its names
+ANSWER_S = 10.0             # the longest that the answer to an acknowledgement is waited for, where there is no room
 
 
 class NoMark:
@@ -72,8 +77,8 @@ class PendingMark(NoMark):
     def restore(self, store):
         kept = _kept(store, self.name, "stored")
         if kept is not None:
-            self._epoch, runs = kept
-            self._pending = {offset: None for first, next in runs for offset in range(first, next)}
+            self._epoch, packed = kept
+            self._pending = dict.fromkeys(_unpacked(packed))
 
     def check(self, feed):
         epoch = feed.place[1]
@@ -93,10 +98,21 @@ class PendingMark(NoMark):
         return True
 
     def after(self, kept):
+        new = [message.offset for message, shown in kept if shown is not None]
+        while True:
+            self._forget_confirmed()
+            packed = _packed({*self._pending, *new})
+            if len(packb(packed)) <= MOST_BYTES:
+                return self.name, {"epoch": self._epoch, "stored": packed}
+            said = next((one for one in self._pending.values() if one is not None), None)
+            if said is None:
+                break
+            said.get(timeout=ANSWER_S)
+        raise BatchTooLarge(f"{len(new)} messages that are spread so widely have no room in one mark.", count=len(new))
+
+    def _forget_confirmed(self):
         self._pending = {offset: said for offset, said in self._pending.items()
                          if said is None or not (said.ready() and said.successful())}
-        offsets = {*self._pending, *(message.offset for message, shown in kept if shown is not None)}
-        return self.name, {"epoch": self._epoch, "stored": _runs(offsets)}
 
     def stored(self, kept):
         for message, shown in kept:
@@ -116,12 +132,22 @@ def _kept(store, name, what):
                            "receiver another name.") from None
 
 
-def _runs(offsets):
-    """Return whole numbers as a list of ``[first, next]``."""
-    runs: list = []
+def _packed(offsets):
+    """Return whole numbers as a list: how many are left out, how many follow each other, and so on."""
+    packed: list = []
+    next = 0
     for offset in sorted(offsets):
-        if runs and runs[-1][1] == offset:
-            runs[-1][1] = offset + 1
+        if packed and offset == next:
+            packed[-1] += 1
         else:
-            runs.append([offset, offset + 1])
-    return runs
+            packed += offset - next, 1
+        next = offset + 1
+    return packed
+
+
+def _unpacked(packed):
+    offsets, next = [], 0
+    for left_out, count in zip(packed[::2], packed[1::2]):
+        offsets += range(next + left_out, next + left_out + count)
+        next += left_out + count
+    return offsets

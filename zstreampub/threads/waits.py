@@ -33,6 +33,11 @@ def end_hub():
         hub.destroy(destroy_loop=True)
 
 
+def has_hub():
+    """Tell whether the calling thread has a hub: its greenlets wait for each other, and none may hold all of them."""
+    return get_hub_if_exists() is not None
+
+
 class LockWait:
     """How a thread without a hub waits."""
 

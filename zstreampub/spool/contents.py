@@ -1,0 +1,134 @@
+"""Contents: what a FifoStore has, in memory and on disk.
+
+The messages at positions ``state.first`` to ``state.next``. Those before ``tail.first`` are in LMDB, the others in the
+journal and in ``tail``, in memory; the first ones are in ``front`` as well. All but :meth:`first_items` and
+:meth:`some_items` is for the thread that commits.
+"""
+
+import os
+
+from ..errors import StoreFull
+from .journal import Journal
+from .records import STATE_KEY, State, read_items, read_state, unpack_commit
+from .stretch import Stretch
+
+FRONT_BYTES = 1 << 20           # kept in memory, and one message more
+FRONT_MESSAGES = 16_384
+DELETE_BYTES = 4 << 20          # when so much was removed, it is deleted from LMDB
+
+
+class Contents:
+    """*synced*: whether the journal is synced with each commit."""
+
+    def __init__(self, path, synced):
+        self._path = path
+        self._synced = synced
+        self._journal = None
+        self._cramped = False       # the disk is full: what is new must not go to the journal
+        self.removed_bytes = 0      # since the last checkpoint
+        self.state = self.marks = self.front = self.tail = None
+
+    # --- from disk ---------------------------------------------------------------------
+
+    def make(self, txn, db):
+        """Write what a new store has."""
+        txn.put(STATE_KEY, State(identity=os.urandom(8)).pack(), db=db.messages)
+
+    def load(self, txn, db):
+        """Return what :meth:`take_over` takes."""
+        state = read_state(txn, db)
+        if self._journal is None:
+            self._journal = Journal(self._path, state.identity, self._synced)
+        tail = Stretch(state.next)
+        for payload in self._journal.replay(state.serial):
+            state, items = unpack_commit(payload)
+            tail.cut(state.first)
+            tail.extend(items)
+        front = read_items(txn, db, state.first, tail.first)[1] or tail.some(state.first, state.next)
+        return state, Stretch(state.first, front), tail
+
+    def take_over(self, state, front, tail):
+        self.state, self.marks = state, state.marks
+        self.front, self.tail = front, tail
+        self.removed_bytes = DELETE_BYTES
+
+    # --- looking -------------------------------------------------------------------------
+
+    def some_items(self, position, next):
+        """Return those at *position* to *next* that are in memory in a row, as a list; there may be none."""
+        front = self.front
+        if front.first <= position < front.next:
+            return front.some(position, next)
+        return self.tail.some(position, next) if position >= self.tail.first else []
+
+    def first_items(self, count):
+        """Return ``(position, items, missing, last)`` of the first *count*: *missing* in between are in LMDB only."""
+        position = self.state.first
+        next = min(position + count, self.state.next)
+        items = self.some_items(position, next)
+        here = position + len(items)
+        tail_first = max(min(self.tail.first, next), here)
+        return position, items, tail_first - here, self.tail.some(tail_first, next)
+
+    def items_at(self, position, next, read):
+        """Yield the items at *position* to *next*; ``read(work, *arguments)`` reads what is in LMDB only."""
+        while position < next:
+            items = self.some_items(position, next) or read(read_items, position, min(next, self.tail.first))[1]
+            yield from items
+            position += len(items)
+
+    # --- changing --------------------------------------------------------------------------
+
+    def save(self, plan, write):
+        """Have *plan* on disk; ``write(work, removing)`` writes to LMDB. Raises StoreFull."""
+        to_lmdb = plan.removed_bytes >= DELETE_BYTES or (self._cramped and plan.added)
+        plan.is_checkpoint = to_lmdb or not self._journal.append(plan.serial, plan.for_journal())
+        if plan.is_checkpoint:
+            self._checkpoint(plan, write)
+            self._journal.restart()
+
+    def _checkpoint(self, plan, write):
+        try:
+            write(plan.write)
+            self._cramped = False
+        except StoreFull:
+            self._cramped = True
+            if plan.added:
+                raise
+            write(plan.write, removing=True)        # there is room for what is in the journal
+
+    def read_ahead(self, plan, read):
+        """Return the items that are first once *plan* is applied, if none of them is in ``front``."""
+        if self.front.next > plan.first or plan.first >= plan.at:
+            return []
+        return self.tail.some(plan.first, plan.at) if plan.first >= self.tail.first else read(
+            read_items, plan.first, self.tail.first)[1]
+
+    def apply(self, plan, ahead):
+        """*plan* is on disk."""
+        front, tail = self.front, self.tail
+        front.cut(plan.first)
+        front.extend(ahead)
+        if front.next == plan.at and front.size_bytes < FRONT_BYTES and len(front) < FRONT_MESSAGES:
+            front.extend(plan.added)
+        tail.cut(plan.first)
+        tail.extend(plan.added)
+        self.removed_bytes = plan.removed_bytes
+        if plan.is_checkpoint:
+            self.tail = Stretch(plan.next)
+            self.removed_bytes = DELETE_BYTES if plan.leaves_garbage else 0
+        self.state, self.marks = plan.state, plan.marks
+
+    def finish(self, plan, write):
+        """Have all in LMDB, if there is room: *plan* changes nothing else. The journal is closed."""
+        try:
+            if not self._journal.is_empty:
+                write(plan.write)
+        except StoreFull:
+            pass        # the journal has it
+        finally:
+            self.close()
+
+    def close(self):
+        if self._journal is not None:
+            self._journal.close()
