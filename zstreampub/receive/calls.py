@@ -24,11 +24,11 @@ class Calls:
         pass
 
     def take(self, taken):
-        """Hand over, until the loop is interrupted."""
+        """Hand over; return False if the loop is interrupted before the end."""
         loop = self._loop
         for one in messages_of(taken):
             if loop.interrupted:
-                return
+                return False
             if is_gap(one):
                 loop.gap(one)
                 continue
@@ -37,6 +37,7 @@ class Calls:
             else:
                 self._hand(one)
             loop.reached(one)
+        return True
 
     def _hand(self, message):
         """Call all that want it; where ``on_exception`` says so, what failed and what comes after it is tried again."""

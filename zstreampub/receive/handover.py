@@ -33,7 +33,7 @@ class HandOver:
         self._mark.check(self._loop.feed)
 
     def take(self, taken):
-        """Store it: what came together in one transaction."""
+        """Store it: what came together in one transaction. Return True: it is all done with."""
         kept = []
         for one in messages_of(taken):
             if is_gap(one):
@@ -45,6 +45,7 @@ class HandOver:
         self._keep(kept)
         if self._is_behind and monotonic() - self._marked_at > MARK_S:
             self.finish()
+        return True
 
     def finish(self):
         """Write the mark, if the one in the store is behind."""

@@ -97,8 +97,7 @@ class Loop:
             return False
         if taken:
             self._backoff.reset()
-            sink.take(taken)
-            if not self.interrupted:
+            if sink.take(taken):
                 self.place = self.feed.place
         return True
 
