@@ -24,10 +24,10 @@ class Calls:
         pass
 
     def take(self, taken):
-        """Hand over; return False if the loop is interrupted before the end."""
+        """Hand over the first message, and the rest unless the loop is interrupted; return whether that was all."""
         loop = self._loop
-        for one in messages_of(taken):
-            if loop.interrupted:
+        for at, one in enumerate(messages_of(taken)):
+            if at and loop.interrupted:
                 return False
             if is_gap(one):
                 loop.gap(one)
@@ -96,7 +96,7 @@ class _Work:
         if self._shown is None:
             return
         for callback in self._wanting():
-            if callback not in self._called:
+            if not any(one is callback for one in self._called):
                 callback(self._shown)
                 self._called.append(callback)
 

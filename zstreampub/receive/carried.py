@@ -31,6 +31,10 @@ class CarriedFeed:
         """In any thread."""
         self._home.carrier.tell(self._feed.wake)
 
+    def stop(self):
+        """In any thread."""
+        self._home.carrier.tell(self._feed.stop)
+
     def pause(self, seconds):
         self._call(lambda: self._feed.pause(seconds))
 

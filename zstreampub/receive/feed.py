@@ -1,6 +1,6 @@
 """Feeds: what a receiver reads from a server, on the hub where the client lives.
 
-A feed has ``open(patterns, place)``, ``take()``, ``wake()``, ``pause(seconds)``, ``place`` and ``close()``.
+A feed has ``open(patterns, place)``, ``take()``, ``wake()``, ``stop()``, ``pause(seconds)``, ``place`` and ``close()``.
 ``take`` waits for something and returns a list: batches, deliveries, plain values, and GapErrors where messages
 are missing; it returns an empty list once after ``wake``, and None at the end. It takes no more than TAKE_BYTES of
 batches (or one larger batch), TAKE_DELIVERIES deliveries: what a receiver has in hand. Everything else waits in the
@@ -13,7 +13,7 @@ from time import monotonic
 from gevent.event import Event
 
 from ..client import Client
-from ..errors import GapError, InvalidOption, RequestTimeout, SubscriptionEnded
+from ..errors import ConnectionLost, GapError, InvalidOption, RequestTimeout, SubscriptionEnded
 
 TAKE_BYTES = 256 * 1024
 TAKE_DELIVERIES = 256
@@ -25,7 +25,7 @@ class HubFeed:
 
     def __init__(self, address, options):
         self._changed = Event()
-        self._is_woken = False
+        self._is_woken = self._is_stopped = False
         self._address = address
         self._of_client = {name: options[name] for name in _OF_CLIENT if name in options}
         self._options = {name: value for name, value in options.items() if name not in _OF_CLIENT}
@@ -35,6 +35,8 @@ class HubFeed:
     @property
     def client(self):
         """The client; made when it is first needed."""
+        if self._is_stopped:
+            raise ConnectionLost("The receiver was stopped.")
         if self._client is None:
             self._client = Client(self._address, **self._of_client)
         return self._client
@@ -60,6 +62,13 @@ class HubFeed:
         """Have ``take``, or the next one, return at once."""
         self._is_woken = True
         self._changed.set()
+
+    def stop(self):
+        """As ``wake``, for good: an ``open`` that waits for the server is given up. Never waits."""
+        self._is_stopped = True
+        self.wake()
+        if self._reading is None and self._client is not None:
+            self._client.close()
 
     def pause(self, seconds):
         """Wait that long, or until somebody wakes it."""
@@ -124,6 +133,8 @@ class SubscriptionFeed(HubFeed):
 class ConsumerFeed(HubFeed):
     """Reads as a member of a consumer at *address*. Its place is the consumer's own affair."""
 
+    most = TAKE_DELIVERIES
+
     def __init__(self, address, consumer, options):
         super().__init__(address, options)
         self._consumer = consumer
@@ -156,7 +167,7 @@ class ConsumerFeed(HubFeed):
         self._reading.working = 0       # all that was taken before is settled
         taken = []
         with suppress(RequestTimeout):
-            while len(taken) < TAKE_DELIVERIES:
+            while len(taken) < self.most:
                 try:
                     taken.append(self._reading.get(timeout_s=0))
                 except GapError as gap:
@@ -170,7 +181,7 @@ class ConsumerFeed(HubFeed):
 
 
 class OpenFeed(SubscriptionFeed):
-    """Reads a subscription that somebody has opened, and leaves it open."""
+    """Reads a subscription that somebody has opened, one by one, and leaves it open at the next message."""
 
     def __init__(self, subscription):
         super().__init__(None, {})
@@ -183,6 +194,14 @@ class OpenFeed(SubscriptionFeed):
         self._reading = self._theirs
         self._reading.watch(self._changed.set)
 
+    def _take_some(self):
+        try:
+            return [self._reading.get(timeout_s=0)]
+        except GapError as gap:
+            return [gap]
+        except RequestTimeout:
+            return []
+
     def _leave(self):
         if self._reading is not None:
             self._reading.watch(None)
@@ -190,7 +209,9 @@ class OpenFeed(SubscriptionFeed):
 
 
 class OpenConsumerFeed(ConsumerFeed):
-    """Reads a consumption that somebody has opened, and leaves it open."""
+    """Reads a consumption that somebody has opened, one by one, and leaves it open at the next message."""
+
+    most = 1
 
     def __init__(self, consumption):
         super().__init__(None, consumption.consumer, {})

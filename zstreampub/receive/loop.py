@@ -36,7 +36,7 @@ class Loop:
     def stop(self):
         """End soon, in any thread."""
         self.is_stopping = True
-        self.feed.wake()
+        self.feed.stop()
 
     def run(self, sink):
         """Hand over to *sink* until the end, or until stopped; return the error that stopped it, or None."""
@@ -90,8 +90,9 @@ class Loop:
             taken = self.feed.take()
         except Exception as error:
             self._is_stale = True
-            self.judge.verdict(error, None)
-            self.pause(self._backoff)
+            if not self.is_stopping:
+                self.judge.verdict(error, None)
+                self.pause(self._backoff)
             return True
         if taken is None:
             return False

@@ -1,5 +1,7 @@
 """Which callbacks want a message: the receiver's own, and those of single patterns. Any thread may change them."""
 
+from types import BuiltinMethodType, MethodType
+
 from ..errors import InvalidOption, RequestError
 from ..threads.waits import allocate_lock
 from ..topics import PatternTree, check_pattern
@@ -15,11 +17,9 @@ class Routes:
         self.callback = callback
         self.changes = 0
         self._own = tuple(map(check_pattern, patterns))
-        self._tree = PatternTree()
-        for pattern in self._own:
-            self._tree.add(pattern, None)       # stands for the callback, whatever that is by then
-        self._others = {}           # pattern -> [callbacks]
+        self._others = {}           # pattern -> [_Entry]
         self._gate = allocate_lock()
+        self._tree = self._planted()
 
     @property
     def patterns(self):
@@ -40,16 +40,18 @@ class Routes:
             raise InvalidOption(f"A callback is a function of a message, not {callback!r:.60}.", option="callback")
         check_pattern(pattern)
         with self._gate:
+            known = (one for entries in self._others.values() for one in entries if one.is_of(callback))
+            entry = next(known, None) or _Entry(callback)
             there = self._others.setdefault(pattern, [])
-            if callback not in there:
-                there.append(callback)
-                self._plant()
+            if entry not in there:
+                there.append(entry)
+                self._changed()
 
     def remove(self, pattern, callback=None):
         """Undo :meth:`add`, None: of all callbacks of *pattern*. Raises RequestError if there is no such."""
         with self._gate:
             there = self._others.get(pattern, [])
-            gone = list(there) if callback is None else [one for one in there if one == callback]
+            gone = [one for one in there if callback is None or one.is_of(callback)]
             if not gone:
                 raise RequestError(f"Nothing was subscribed to {pattern!r:.80}"
                                    f"{'' if callback is None else ' with this callback'}.", pattern=pattern)
@@ -57,21 +59,38 @@ class Routes:
                 there.remove(one)
             if not there:
                 del self._others[pattern]
-            self._plant()
+            self._changed()
 
     def wanting(self, topic):
         """Return the callbacks that want a message of *topic*, each once."""
+        found = self._tree.match(topic)
         own = self.callback
-        found = (own if one is None else one for one in self._tree.match(topic))
-        return tuple(dict.fromkeys(one for one in found if one is not None))
+        if None not in found or own is None:
+            return [one.callback for one in found if one is not None]
+        return [own, *(one.callback for one in found if one is not None and not one.is_of(own))]
 
-    def _plant(self):
-        """Make the tree anew, for others may be walking in the old one."""
-        tree = PatternTree()
-        for one in self._own:
-            tree.add(one, None)
-        for one, callbacks in self._others.items():
-            for wanted in callbacks:
-                tree.add(one, wanted)
-        self._tree = tree
+    def _changed(self):
+        self._tree = self._planted()
         self.changes += 1
+
+    def _planted(self):
+        """Return a new tree, for others may be walking in the old one; None stands for the receiver's own callback."""
+        tree = PatternTree()
+        for pattern in self._own:
+            tree.add(pattern, None)
+        for pattern, entries in self._others.items():
+            for entry in entries:
+                tree.add(pattern, entry)
+        return tree
+
+
+class _Entry:
+    """A callback of some patterns; two that are equal, as lists are, may be two all the same."""
+
+    def __init__(self, callback):
+        self.callback = callback
+
+    def is_of(self, callback):
+        """Tell whether it stands for *callback*; each look at a method of an object gives another object."""
+        mine = self.callback
+        return mine is callback or (isinstance(mine, (MethodType, BuiltinMethodType)) and mine == callback)

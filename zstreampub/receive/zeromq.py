@@ -6,7 +6,7 @@ several a list of bytes.
 """
 
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import gevent
 import zmq
@@ -93,23 +93,24 @@ class SocketFeed:
         if self._socket is None:
             if self._theirs is None:
                 self._own = self._make()
-            self._socket = self._theirs or self._own.socket
-            self._waiting.watch(self._socket)
+            socket = self._own.socket if self._theirs is None else self._theirs
+            with _translated():
+                self._waiting.watch(socket)
+            self._socket = socket
 
     def take(self):
-        while True:
-            if self._waiting.was_woken():
-                return []
-            try:
+        with _translated():
+            while not self._waiting.was_woken():
                 taken = self._take_some()
                 if taken:
                     return taken
                 self._waiting.wait(None)
-            except zmq.ZMQError as error:
-                raise ConnectionLost(f"The ZeroMQ socket cannot be read: {error}. Was it closed?") from error
+        return []
 
     def wake(self):
         self._waiting.wake()
+
+    stop = wake
 
     def pause(self, seconds):
         self._waiting.pause(seconds)
@@ -134,6 +135,14 @@ class SocketFeed:
             if not taken:
                 raise
         return taken
+
+
+@contextmanager
+def _translated():
+    try:
+        yield
+    except zmq.ZMQError as error:
+        raise ConnectionLost(f"The ZeroMQ socket cannot be read: {error}. Was it closed?") from error
 
 
 class Green:
