@@ -91,18 +91,18 @@ class Forwarder:
     def run(self, added):
         """Go on for ever; *added* is an Event that is set when something was stored."""
         backoff = Backoff()
-        with self._client.producer(linger_s=0.0001, timeout_s=FOREVER_S) as producer:
-            while True:
-                added.clear()
-                messages = self._store.front_many(FORWARDED)
-                if not messages:
-                    added.wait()
-                elif self._forward(producer, messages):
-                    self._store.pop_many(len(messages))
-                    self._trouble = None
-                    backoff.reset()
-                else:
-                    gevent.sleep(backoff.pause_s())
+        producer = self._client.producer(linger_s=0.0001, timeout_s=FOREVER_S)      # not closed: that would wait
+        while True:
+            added.clear()
+            messages = self._store.front_many(FORWARDED)
+            if not messages:
+                added.wait()
+            elif self._forward(producer, messages):
+                self._store.pop_many(len(messages))
+                self._trouble = None
+                backoff.reset()
+            else:
+                gevent.sleep(backoff.pause_s())
 
     def _forward(self, producer, messages):
         """Publish *messages*; return whether each is stored or refused for good."""
