@@ -1,4 +1,4 @@
-"""A receiver, or a program that speaks plain ZeroMQ, for tests that kill: ``python -m tests.receiver_process WHAT ...``."""
+"""A receiver, or a program of plain ZeroMQ, for tests that kill: ``python -m tests.receiver_process WHAT ...``."""
 
 import json
 import sys

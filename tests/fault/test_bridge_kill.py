@@ -7,6 +7,7 @@ each kill of the bridge may cost one run of messages, and nothing else may cost 
 import json
 import random
 import socket
+from itertools import pairwise
 
 import gevent
 import pytest
@@ -57,8 +58,8 @@ class Play:
 
     def numbers(self):
         with client(self.server) as asking:
-            return [int(item["payload"]) for item in asking.subscribe("in.numbers", {"start": "earliest", "until": "end"})
-                    if "payload" in item]
+            items = asking.subscribe("in.numbers", {"start": "earliest", "until": "end"})
+            return [int(item["payload"]) for item in items if "payload" in item]
 
     def next(self):
         with client(self.server) as asking:
@@ -94,7 +95,7 @@ def _survives(folder, rounds):
         numbers += sorted(number for number in play.spooled if number > last)   # the next run would publish them
     finally:
         play.end()
-    holes = sum(later != earlier + 1 for earlier, later in zip(numbers, numbers[1:]))
+    holes = sum(later != earlier + 1 for earlier, later in pairwise(numbers))
     assert numbers == sorted(set(numbers)), "once each, in order"
     assert numbers[0] == 0
     assert play.spooled <= set(numbers), "what was in the spool is in the log"

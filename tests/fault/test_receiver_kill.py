@@ -62,7 +62,7 @@ def _survives(folder, rounds):
         for _ in range(rounds):
             before = {name: play.stored(name) for name in RECEIVERS}
             wait_until(lambda before=before: all(play.stored(name) > before[name] + 20 for name in before),
-                       lambda: f"more in the stores than {before}\n{play.report()}", deadline_s=60)
+                       lambda before=before: f"more in the stores than {before}\n{play.report()}", deadline_s=60)
             gevent.sleep(chance.random() * 0.2)     # the moment of the kill is to be any
             for victim in chance.sample(["server", *RECEIVERS], chance.choice((1, 1, 2))):
                 play.kill(victim)

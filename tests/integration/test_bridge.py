@@ -66,9 +66,10 @@ def test_a_pull_socket_is_published(spool, server, client, plain, tmp_path):
 def test_a_sub_socket_is_published_below_its_topic_frame(server, client, plain):
     pub, address = plain(zmq.PUB)
 
-    with started("--from", f"SUB@{address}", "--topic", "feed", "--topic-frame", "--subscribe", "prices", "--subscribe",
-                 "a b", address=server.address):
-        wait_until(lambda: pub.send_multipart([b"prices.eur", b"1"]) or client.last("feed.prices.eur"), "a subscription")
+    options = ["--topic", "feed", "--topic-frame", "--subscribe", "prices", "--subscribe", "a b"]
+
+    with started("--from", f"SUB@{address}", *options, address=server.address):
+        wait_until(lambda: pub.send_multipart([b"prices.eur", b"1"]) or client.last("feed.prices.eur"), "the first")
         for frames in ([b"other", b"2"], [b"a b", b"3"], [b"prices.usd", b"4", b"5"], [b"prices.end"]):
             pub.send_multipart(frames)
         wait_until(lambda: client.last("feed.prices.end"), "the end")

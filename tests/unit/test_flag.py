@@ -38,11 +38,14 @@ def test_whoever_comes_late_does_not_wait(flag):
     assert flag.wait() and flag.is_set
 
 
-@pytest.mark.parametrize("spawn", [gevent.spawn, start_thread])
+@pytest.mark.parametrize("spawn", [gevent.spawn, lambda *call: start_thread(call[0], call[1:])])
 def test_waiting_has_an_end(flag, spawn):
     told = []
-    run = lambda: told.append(flag.wait(0.01))      # noqa: E731
-    spawn(run) if spawn is gevent.spawn else spawn(run, ())
+
+    def wait(seconds):
+        told.append(flag.wait(seconds))
+
+    spawn(wait, 0.01)
 
     with gevent.Timeout(30):
         while not told:
@@ -55,7 +58,13 @@ def test_waiting_has_an_end(flag, spawn):
 
 def test_setting_it_in_another_thread_wakes_a_greenlet_while_others_go_on(flag):
     turns = []
-    ticker = gevent.spawn(lambda: [turns.append(gevent.sleep(0.001)) for _ in range(1000)])
+
+    def tick():
+        while True:
+            gevent.sleep(0.001)
+            turns.append(1)
+
+    ticker = gevent.spawn(tick)
 
     def set_later():
         get_original("time", "sleep")(0.05)

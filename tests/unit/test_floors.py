@@ -123,7 +123,7 @@ def test_a_file_imports_only_from_its_own_folder_or_from_lower_floors(file):
         if here in TOWERS:
             assert there in TOWERS[here], f"{file} may import only {sorted(TOWERS[here])}, not {imported}"
         elif there in TOWERS:
-            assert here in TOWER_VISITORS or there in TOWERS.get(here, ()), f"{file} imports {imported}: only {sorted(TOWER_VISITORS)} may"
+            assert here in TOWER_VISITORS, f"{file} imports {imported}: only {sorted(TOWER_VISITORS)} may"
         else:
             assert floor_of(there) is not None, f"{file} imports {imported}, which is on no floor"
             assert floor_of(there) < floor_of(here), (

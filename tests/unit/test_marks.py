@@ -55,6 +55,7 @@ class Loop:
         self.judge = Judge(self._say)
         self.feed = SimpleNamespace(place=(None, epoch), floor=lambda: floor)
         self.is_stopping = False
+        self.on_second_try = None
 
     def _say(self, error, message):
         self.asked.append((type(error), message.offset))
@@ -62,6 +63,8 @@ class Loop:
 
     def pause(self, backoff):
         assert backoff.pause_s() > 0
+        if len(self.asked) == 2:
+            self.on_second_try()
 
 
 def message(offset, payload=None):
@@ -142,7 +145,7 @@ def test_a_stop_leaves_the_mark_before_the_message_that_was_not_stored(tmp_path)
 def test_a_full_store_is_tried_again(tmp_path):
     with FifoStore(tmp_path / "store", max_messages=1) as store:
         loop = Loop("retry", "retry")
-        loop.pause = lambda backoff: len(loop.asked) == 2 and store.pop_front()
+        loop.on_second_try = store.pop_front
         sink, _ = begun(store, OffsetMark("r"), loop)
 
         sink.take([message(1), message(2)])

@@ -132,10 +132,10 @@ def test_an_on_exception_that_fails_stops_it(kind, pair):
     sender, socket = pair
     sender.send(b"bad")
 
-    with kind(socket, Failing(bad=1), lambda error, message: {}["verdict"]) as receiver:
+    with kind(socket, Failing(bad=1), lambda error, message: message.verdict) as receiver:
         assert receiver.join(30)
 
-    assert isinstance(receiver.error, KeyError)
+    assert isinstance(receiver.error, AttributeError)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -280,7 +280,7 @@ def test_a_green_socket_stays_with_its_hub(pair):
     import zmq.green
 
     with zmq.green.Context() as context, context.socket(zmq.PULL) as socket:
-        with pytest.raises(InvalidOption, match="zmq.green"):
+        with pytest.raises(InvalidOption, match="belongs to its hub"):
             ThreadedReceiver(socket, print, never)
         got = []
         with zmq.Context() as other, other.socket(zmq.PUSH) as sender:

@@ -111,13 +111,14 @@ def _inwards(stack, client, source, topics, values):
     socket = Source.zmq(kind, address, bind=binds, subscriptions=values["prefixes"] or (b"",),
                         high_water_mark=values["hwm"])
     main = _Main()
+    into: Spooling | Direct
     if values["spool"]:
         store = stack.enter_context(closing(_open_spool(values)))
-        into = Spooling(store, naming, counts)
-        main.spawn(Forwarder(client, store, counts, note).run, into.added)
+        into = spooling = Spooling(store, naming, counts)
+        main.spawn(Forwarder(client, store, counts, note).run, spooling.added)
     else:
-        into = Direct(client, naming, counts, note, main.fail)
-        stack.callback(_finish, into)
+        into = direct = Direct(client, naming, counts, note, main.fail)
+        stack.callback(_finish, direct)
     receiver = Receiver(socket, into, _Judge(main, counts).judge)
     with _reports(counts, lambda: into.waiting, values["report_s"]):
         try:

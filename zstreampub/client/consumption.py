@@ -60,7 +60,7 @@ class Consumption(Reader):
         self._patient_until = 0.0   # until when the program is taken to be about to take the next
         self.working = 0            # callbacks at work: their messages are to stay ours
         self._renewal = None
-        self._tell = _nothing
+        self._tell = None
         super().__init__(channels, reconnect=reconnect, on_gap=on_gap, on_control=on_control,
                          on_ready=_weakly(self._look_soon))
 
@@ -211,7 +211,8 @@ class Consumption(Reader):
             logger.exception("consumer %r: what came cannot be taken", self.consumer)
             self._finish(InternalError(f"What the server sent cannot be taken: {error}."))
         self._changed.set()
-        self._tell()
+        if self._tell is not None:
+            self._tell()
 
     def _take_next(self, stream):
         item = stream.receive()
@@ -339,10 +340,6 @@ def _weakly(method):
         if method is not None:
             method()
     return call
-
-
-def _nothing():
-    pass
 
 
 def _leave(acks, let_go):

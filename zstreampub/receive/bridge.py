@@ -112,12 +112,12 @@ class Forwarder:
             try:
                 answer.get()
             except RequestError as error:
-                refused.append((message, error))
+                refused.append(f"message {message.id} for {message.topic} was refused: {error}")
             except _TROUBLE as error:
                 self._tell_trouble(error)
                 return False
-        for message, error in refused:
-            self._tell(f"message {message.id} for {message.topic} was refused: {error}")
+        for sentence in refused:
+            self._tell(sentence)
         self._counts.refused += len(refused)
         self._counts.sent += len(messages) - len(refused)
         return True

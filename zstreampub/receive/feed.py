@@ -226,9 +226,5 @@ class OpenConsumerFeed(ConsumerFeed):
 
     def _leave(self):
         if self._reading is not None:
-            self._reading.watch(_nothing)
+            self._reading.watch(None)
             self._reading = None
-
-
-def _nothing():
-    pass

@@ -61,7 +61,7 @@ def payload_of(frames):
 
 
 def frames_of(payload):
-    """Return the frames of a payload: bytes as they are, text as UTF-8, a list of bytes one by one, all else as JSON."""
+    """Return the frames of a payload: bytes as they are, text as UTF-8, a list of bytes as frames, all else as JSON."""
     if isinstance(payload, bytes):
         return [payload]
     if isinstance(payload, str):

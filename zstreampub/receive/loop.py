@@ -83,10 +83,9 @@ class Loop:
     def _turn(self, sink):
         """Take what there is and hand it over; return False at the end."""
         try:
-            if self.interrupted or self._is_stale:
-                if not self._open(sink):
-                    self.feed.pause(_IDLE_S)
-                    return True
+            if (self.interrupted or self._is_stale) and not self._open(sink):
+                self.feed.pause(_IDLE_S)
+                return True
             taken = self.feed.take()
         except Exception as error:
             self._is_stale = True

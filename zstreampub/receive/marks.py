@@ -83,8 +83,8 @@ class PendingMark(NoMark):
     def check(self, feed):
         epoch = feed.place[1]
         if self._epoch not in (None, epoch):
-            raise EpochMismatch(f"The store was filled from the log {self._epoch!r:.60}, this is {epoch!r:.60}: offsets "
-                                "of the one mean nothing in the other. Use another store, or another name.",
+            raise EpochMismatch(f"The store was filled from the log {self._epoch!r:.60}, this is {epoch!r:.60}: "
+                                "offsets of the one mean nothing in the other. Use another store, or another name.",
                                 epoch=epoch)
         self._epoch = epoch
         if self._pending:

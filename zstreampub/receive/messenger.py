@@ -26,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
 class Messenger:
-    """At the server at *address*; a context manager. Nothing is connected before it is used; who only sends reads nothing.
+    """At the server at *address*; a context manager. It connects when it is used; who only sends reads nothing.
 
     With a *name*, what is sent while the program is away comes when it is back: its subscriptions stay at the
     server (several programs of one name share the messages). Without one, they are of this object only.
@@ -67,8 +67,8 @@ class Messenger:
         if not ack:
             return answer
         if not answer["complete"]:
-            raise RequestTimeout(f"The message is stored at offset {answer['offset']}, and {len(answer['by'])} of {ack} "
-                                 f"subscribers have acknowledged it within {timeout_s} s.",
+            raise RequestTimeout(f"The message is stored at offset {answer['offset']}, and {len(answer['by'])} of "
+                                 f"{ack} subscribers have acknowledged it within {timeout_s} s.",
                                  timeout_s=timeout_s, offset=answer["offset"], by=answer["by"])
         return answer["offset"]
 

@@ -85,7 +85,7 @@ class Receiving:
 
     @property
     def offset(self):
-        """Where a subscription would go on: all below was handed over. None before it is open, and for other sources."""
+        """Where a subscription would go on: all below was handed over. None before that, and for other sources."""
         place = self._place if self._loop is None else self._loop.place
         return None if place is None else place[0]
 

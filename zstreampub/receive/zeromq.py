@@ -34,7 +34,7 @@ def is_green(socket):
 
 
 def name_of(kind):
-    """Return the name of a type of socket that a receiver reads, given as ``zmq.SUB`` or "SUB". Raises InvalidOption."""
+    """Return the name of a type of socket that a receiver reads, of ``zmq.SUB`` or "SUB". Raises InvalidOption."""
     for name in READABLE:
         if kind in (name, KINDS[name]):
             return name
@@ -62,7 +62,7 @@ class OpenSocket:
     @property
     def address(self):
         """Where it listens or is connected to; a port that was ``*`` is a number here."""
-        return self.socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
+        return _option(self.socket, zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
 
     def close(self, linger_ms=0):
         self.socket.close(linger=linger_ms)
@@ -70,7 +70,7 @@ class OpenSocket:
 
 
 class SocketFeed:
-    """A feed, see :mod:`zstreampub.receive.feed`, of *socket*, or of what *make* opens; this one closes only the latter.
+    """A feed, see :mod:`zstreampub.receive.feed`, of *socket*, or of what *make* opens; it closes only the latter.
 
     *waiting* makes how to wait: Green on a hub, Native in a thread. ``take`` returns at most TAKE_MESSAGES
     messages and little more than TAKE_BYTES.
@@ -145,6 +145,10 @@ def _translated():
         raise ConnectionLost(f"The ZeroMQ socket cannot be read: {error}. Was it closed?") from error
 
 
+def _option(socket, name):
+    return socket.getsockopt(name)
+
+
 class Green:
     """How a greenlet waits for a socket, and is woken by others of its hub."""
 
@@ -160,7 +164,7 @@ class Green:
 
     def wait(self, seconds):
         self._changed.clear()
-        if not self._is_woken and not self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        if not self._is_woken and not _option(self._socket, zmq.EVENTS) & zmq.POLLIN:
             self._changed.wait(_SAFETY_S if seconds is None else seconds)
 
     def was_woken(self):
@@ -253,7 +257,7 @@ class Sender:
                 socket.send_multipart(frames, zmq.NOBLOCK)
                 return
             except zmq.Again:
-                if not socket.getsockopt(zmq.EVENTS) & zmq.POLLOUT:
+                if not _option(socket, zmq.EVENTS) & zmq.POLLOUT:
                     self._changed.wait(_SAFETY_S)
             except zmq.ZMQError as error:
                 raise ConnectionLost(f"The ZeroMQ socket cannot be written: {error}.") from error
