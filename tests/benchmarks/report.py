@@ -12,6 +12,7 @@ from rich.table import Table
 
 _PACKAGES = ("zerorpc", "gevent", "pyzmq", "msgpack", "lmdb")
 _FIGURES = {    # figure -> heading, format
+    "peer_rate": ("peer's\nrate", "{:,.0f}"),
     "server_us": ("server\nus/msg", "{:.2f}"),
     "clients_us": ("clients\nus/msg", "{:.2f}"),
     "server_load": ("server\nload", "{:.0%}"),

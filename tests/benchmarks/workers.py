@@ -41,7 +41,7 @@ def work_singly(link, endpoint, members):
     """*members* greenlets of one client, each a member of the consumer."""
     client = zstreampub.Client(endpoint)
     client.about()
-    return _play(link, members, partial(_consume_singly, client), _greenlets)
+    return _play(link, members, partial(_consume_singly, client), greenlets)
 
 
 def _consume_singly(client, took):
@@ -59,7 +59,7 @@ def work_in_batches(link, endpoint, members):
     """The same, but what is at hand is acknowledged together."""
     client = zstreampub.Client(endpoint)
     client.about()
-    return _play(link, members, partial(_consume_batches, client), _greenlets)
+    return _play(link, members, partial(_consume_batches, client), greenlets)
 
 
 def _consume_batches(client, took):
@@ -79,7 +79,7 @@ def work_fetching(link, endpoint, members):
     """*members* greenlets that fetch one message at a time, as a client without streams does."""
     client = zstreampub.Client(endpoint)
     client.about()
-    return _play(link, members, partial(_fetch_singly, client), _greenlets)
+    return _play(link, members, partial(_fetch_singly, client), greenlets)
 
 
 def _fetch_singly(client, took):
@@ -108,7 +108,7 @@ def fill_redis(port, messages):
 
 def work_redis(link, port, members):
     """*members* threads, each a consumer of the group: XREADGROUP COUNT 1, XACK."""
-    return _play(link, members, partial(_read_group, port), _threads)
+    return _play(link, members, partial(_read_group, port), threads)
 
 
 def _read_group(port, took):
@@ -138,7 +138,7 @@ def work_sqlite(link, folder, members):
     """*members* threads on one SQLiteAckQueue."""
     import persistqueue
     queue = persistqueue.SQLiteAckQueue(folder, multithreading=True, auto_commit=True)
-    return _play(link, members, partial(_get_and_ack, queue), _threads)
+    return _play(link, members, partial(_get_and_ack, queue), threads)
 
 
 def _get_and_ack(queue, took):
@@ -180,11 +180,11 @@ def _play(link, members, work, run):
     return {"began": began, "ended": ends[0], "numbers": numbers}
 
 
-def _greenlets(member, count):
+def greenlets(member, count):
     gevent.joinall([gevent.spawn(member) for _ in range(count)], raise_error=True)
 
 
-def _threads(member, count):
+def threads(member, count):
     with ThreadPoolExecutor(count) as pool:
         for one in [pool.submit(member) for _ in range(count)]:
             one.result()

@@ -4,16 +4,11 @@ At each cut a random half of the pages that were written but not synced is lost.
 answered before the cut must be there under ``sync``; under ``relaxed`` all but the last commit.
 """
 
-import os
 import random
-import struct
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from tests.need import need_command
+from tests.recorded_writes import record_run
 from tests.store_tools import EVERYTHING, Stores, contents, read_all
 from zstreampub.message import Batch
 from zstreampub.settings import Settings
@@ -47,32 +42,6 @@ for at in range(120):
         store, follower = stores.open(Settings(durability=sys.argv[2]))
 os._exit(0)
 """
-
-
-@pytest.fixture(scope="module")
-def recorder(tmp_path_factory):
-    library = tmp_path_factory.mktemp("recorder") / "record_writes.so"
-    source = Path(__file__).with_name("record_writes.c")
-    subprocess.run([need_command("gcc"), "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"],
-                   check=True)
-    return library
-
-
-def record_run(recorder, place, durability):
-    """Run the writer; return ``(kind, file name, offset, bytes)`` of everything it wrote and synced."""
-    place.mkdir()
-    recording = place.with_suffix(".recording")
-    subprocess.run([sys.executable, "-c", WRITER, str(place), durability], check=True, timeout=100, env={
-        **os.environ, "PYTHONPATH": os.getcwd(), "LD_PRELOAD": str(recorder),
-        "RECORD_BELOW": str(place), "RECORD_TO": str(recording)})
-    packed, at, events = recording.read_bytes(), 0, []
-    while at < len(packed):
-        name = packed[at + 2:at + 2 + packed[at + 1]].decode()
-        offset, length = struct.unpack_from("=QI", packed, at + 2 + len(name))
-        start = at + 14 + len(name)
-        events.append((chr(packed[at]), name, offset, packed[start:start + length]))
-        at = start + length
-    return events
 
 
 def cut(events, chance, place):
@@ -121,7 +90,7 @@ def check_what_goes_together(store, follower, found):
 
 @pytest.mark.parametrize("durability", ["sync", "relaxed"])
 def test_what_was_answered_survives_a_power_cut(recorder, tmp_path, durability):
-    events = record_run(recorder, tmp_path / "run", durability)
+    events = record_run(recorder, WRITER, tmp_path / "run", durability)
     begun = next(at for at, (_, name, _, _) in enumerate(events) if name == "said")
     chance = random.Random(60)
     lost = 0

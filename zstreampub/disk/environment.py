@@ -173,6 +173,20 @@ class Environment:
         finally:
             self._set_map(self._map_bytes)
 
+    def make_room(self, room_bytes):
+        """Grow, if need be, until so many bytes are free in the map; tell whether they are. In the writer thread only.
+
+        They may lie in pieces: a large record still may not fit.
+        """
+        def used_pages(txn, db):
+            stats = [self._env.stat(), *(txn.stat(one) for one in vars(db).values())]
+            return sum(stat[kind] for stat in stats for kind in ("branch_pages", "leaf_pages", "overflow_pages"))
+        needed = self.read(used_pages) * _PAGE + room_bytes
+        while needed > self._map_bytes:
+            if not self._grow():
+                return False
+        return True
+
     def _turn(self, txn, db):
         """Write something, so that there is a commit."""
         name, key = self._layout.constant

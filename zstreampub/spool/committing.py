@@ -45,7 +45,7 @@ class GroupCommit:
         self._pending = deque()
         self._at_work = []              # what was taken and is, perhaps, not settled: an interruption loses nothing
         self._bell = None               # of the writer thread, once there is one
-        self._rung = False
+        self._rung = self._ended = False
 
     def run(self, operation, timeout_s=None):
         """Have *operation* done; return its result or raise its error. Whoever waits may be killed or interrupted.
@@ -202,13 +202,16 @@ class GroupCommit:
             self._rung = False
             self._busy.acquire()
             self._lead()
+            if self._ended:
+                return
 
     def end(self):
-        """End the writer thread, once it has nothing to do."""
+        """End the writer thread, once it has nothing to do; to be called while leading."""
+        self._ended = True
         with self._gate:
             bell, self._bell, self._rung = self._bell, None, False
         if bell is not None:
-            bell.put(False)
+            bell.put(True)
 
 
 def _wake(wake):

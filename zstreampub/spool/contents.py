@@ -8,7 +8,7 @@ journal and in ``tail``, in memory; the first ones are in ``front`` as well. All
 import os
 
 from ..errors import StoreFull
-from .journal import Journal
+from .journal import JOURNAL_BYTES, Journal
 from .records import STATE_KEY, State, read_items, read_state, unpack_commit
 from .stretch import Stretch
 
@@ -24,9 +24,10 @@ class Contents:
         self._path = path
         self._synced = synced
         self._journal = None
-        self._cramped = False       # the disk is full: what is new must not go to the journal
+        self._roomy = None          # whether there is room in LMDB for all of the journal; None: to be looked at
         self.removed_bytes = 0      # since the last checkpoint
         self.state = self.marks = self.front = self.tail = None
+        self._saved = None          # the state as the disk has it: a count of what was dropped may be missing there
 
     # --- from disk ---------------------------------------------------------------------
 
@@ -48,9 +49,10 @@ class Contents:
         return state, Stretch(state.first, front), tail
 
     def take_over(self, state, front, tail):
-        self.state, self.marks = state, state.marks
+        self.state = self._saved = state
+        self.marks = state.marks
         self.front, self.tail = front, tail
-        self.removed_bytes = DELETE_BYTES
+        self.removed_bytes = 0
 
     # --- looking -------------------------------------------------------------------------
 
@@ -79,23 +81,30 @@ class Contents:
 
     # --- changing --------------------------------------------------------------------------
 
-    def save(self, plan, write):
-        """Have *plan* on disk; ``write(work, removing)`` writes to LMDB. Raises StoreFull."""
-        to_lmdb = plan.removed_bytes >= DELETE_BYTES or (self._cramped and plan.added)
-        plan.is_checkpoint = to_lmdb or not self._journal.append(plan.serial, plan.for_journal())
+    def save(self, plan, environment):
+        """Have *plan* on disk. Raises StoreFull."""
+        plan.is_checkpoint = (
+            plan.cleans or plan.removed_bytes >= DELETE_BYTES or (plan.added and not self._is_roomy(environment))
+            or not self._journal.append(plan.serial, plan.for_journal()))
         if plan.is_checkpoint:
-            self._checkpoint(plan, write)
+            self._checkpoint(plan, environment)
             self._journal.restart()
+            self._roomy = None
+        self._saved = plan.state
 
-    def _checkpoint(self, plan, write):
+    def _is_roomy(self, environment):
+        """Tell whether LMDB can take what the journal may get to hold: else the one would be full for the other."""
+        if self._roomy is None:
+            self._roomy = environment.make_room(2 * JOURNAL_BYTES)
+        return self._roomy
+
+    def _checkpoint(self, plan, environment):
         try:
-            write(plan.write)
-            self._cramped = False
+            environment.write(plan.write)
         except StoreFull:
-            self._cramped = True
             if plan.added:
                 raise
-            write(plan.write, removing=True)        # there is room for what is in the journal
+            environment.write(plan.write, removing=True)
 
     def read_ahead(self, plan, read):
         """Return the items that are first once *plan* is applied, if none of them is in ``front``."""
@@ -119,15 +128,13 @@ class Contents:
             self.removed_bytes = DELETE_BYTES if plan.leaves_garbage else 0
         self.state, self.marks = plan.state, plan.marks
 
-    def finish(self, plan, write):
-        """Have all in LMDB, if there is room: *plan* changes nothing else. The journal is closed."""
+    def finish(self, plan, environment):
+        """Have all in LMDB, if there is room: *plan* changes nothing else."""
         try:
-            if not self._journal.is_empty:
-                write(plan.write)
+            if not self._journal.is_empty or self.state != self._saved:
+                environment.write(plan.write)
         except StoreFull:
             pass        # the journal has it
-        finally:
-            self.close()
 
     def close(self):
         if self._journal is not None:

@@ -4,7 +4,7 @@ import os
 
 from ..checks import within
 from ..disk.environment import Layout
-from ..errors import BatchTooLarge, InvalidOption, SpoolFull, StoreCorrupt
+from ..errors import BatchTooLarge, InvalidOption, SpoolFull
 from .contents import Contents
 from .items import Items, check_sizes
 from .marks import check_mark
@@ -12,6 +12,7 @@ from .plan import Add, FifoPlan, Pop
 from .records import STATE_KEY, read_items
 from .spool import MAX_DISK_BYTES, Spool
 
+MAX_GROUP_BYTES = 256 << 20
 READ_MESSAGES = 1_000           # of an iteration, in one reading
 WHEN_FULL = ("refuse", "drop", "drop_oldest", "block")
 
@@ -32,8 +33,8 @@ class FifoStore(Spool):
     ``"refuse"`` raises SpoolFull, ``"block"`` waits for room, up to *block_timeout_s*, ``"drop"`` leaves out what
     is new, ``"drop_oldest"`` removes from the front; ``dropped`` counts both. *codec* has ``dumps(value)`` and
     ``loads(bytes)``; bytes are kept as they are, a Message or Delivery whole. *durability*: ``"sync"``, or
-    ``"relaxed"``: a power cut, but not ``kill -9``, may take back the last commit. The file grows up to
-    *max_disk_bytes*.
+    ``"relaxed"``: a power cut, but not ``kill -9``, may take back the last commits, up to 1 MiB of them. The file
+    grows up to *max_disk_bytes*.
 
     Raises StoreLocked (one process at a time), StoreCorrupt, StoreVersion, StoreError; nothing that is found is
     ever overwritten.
@@ -50,7 +51,7 @@ class FifoStore(Spool):
         self._block_timeout_s = block_timeout_s if block_timeout_s is None else within(
             "block_timeout_s", block_timeout_s, None, 0, 1e9, float)
         self._items = Items(codec)
-        self._blocked = []          # adds that wait for room
+        self.blocked = []           # adds that wait for room
         self._shown = (0, 0)        # positions that front or front_many returned last and that were not popped yet
         self.contents = Contents(os.path.abspath(os.fspath(path)), durability == "sync")
         try:
@@ -76,7 +77,7 @@ class FifoStore(Spool):
     def add_many(self, messages, mark=None):
         """Keep *messages* in one transaction, all or, if it raises, none; return how many are kept. See :meth:`add`."""
         self._check_open()
-        items = self._items.pack_many(messages)
+        items = self._items.pack_many(list(messages))
         marks = check_mark(mark)
         if not items and marks is None:
             return 0
@@ -90,7 +91,7 @@ class FifoStore(Spool):
 
     def _check_sizes(self, items, size):
         check_sizes(items, self.max_bytes)
-        if self.when_full in ("refuse", "block") and self.is_over(len(items), size):
+        if size > MAX_GROUP_BYTES or (self.when_full in ("refuse", "block") and self.is_over(len(items), size)):
             raise BatchTooLarge(f"{len(items)} messages of {size} bytes never fit into this store together. Add them "
                                 "in smaller groups.", count=len(items), size=size)
 
@@ -108,6 +109,7 @@ class FifoStore(Spool):
         with self._looking():
             state = self.contents.state
             if state.first == state.next:
+                self._shown = (0, 0)
                 return None
             item = self.contents.front.item(state.first)
             self._shown = (state.first, state.first + 1)
@@ -121,14 +123,13 @@ class FifoStore(Spool):
         within("count", count, None, 1, 1 << 40)
         with self._looking():
             position, items, missing, tail = self.contents.first_items(count)
-        if missing:
-            items += self._on_disk(position + len(items), missing)
-        if len(items) < missing:        # somebody else removes them
-            tail = []
-        items += tail
+        found = self._on_disk(position + len(items), missing) if missing else []
+        items += found
+        if len(found) == missing:       # else somebody removes them just now
+            items += tail
         with self._gate:
             self._shown = (position, position + len(items))
-        return self._decoded(position, items)
+        return self._items.unpack_many(items, position)
 
     def _on_disk(self, position, count):
         """Return the items there, up to one that somebody has removed meanwhile."""
@@ -139,16 +140,6 @@ class FifoStore(Spool):
                 break
             items += found
         return items
-
-    def _decoded(self, position, items):
-        messages = []
-        try:
-            for item in items:
-                messages.append(self._items.unpack(item, position + len(messages)))
-        except StoreCorrupt:
-            if not messages:
-                raise
-        return messages
 
     def __iter__(self):
         """Yield the messages, first to last, as they are when it gets there; they stay. Raises StoreCorrupt."""
@@ -231,7 +222,7 @@ class FifoStore(Spool):
 
     def retaken(self):
         """Return the adds that wait for room, and still do."""
-        return [operation for operation in self._blocked if self._group.retake(operation)]
+        return [operation for operation in self.blocked if self._group.retake(operation)]
 
     def items_at(self, position, next):
         """Yield the items at *position* to *next*."""
@@ -257,23 +248,30 @@ class FifoStore(Spool):
     def _plan(self, operations, full=None):
         return FifoPlan(self, operations, full)
 
+    def _cleaning_plan(self):
+        return FifoPlan(self, [], cleans=True)
+
     def _save(self, plan):
-        self.contents.save(plan, self._environment.write)
+        self.contents.save(plan, self._environment)
 
     def _read_ahead(self, plan):
         return self.contents.read_ahead(plan, self._environment.read)
 
     def _apply(self, plan, ahead):
+        self.blocked = plan.blocked
         for operation in plan.blocked:
             self._group.postpone(operation)
-        self._blocked = plan.blocked
         self.contents.apply(plan, ahead)
 
     def _finish(self):
-        self.contents.finish(FifoPlan(self, []), self._environment.write)
+        self.contents.finish(self._cleaning_plan(), self._environment)
+
+    def _let_go(self):
+        self.contents.close()
+        super()._let_go()
 
     def _postponed(self):
-        return self._blocked
+        return self.blocked
 
 
 def _bound(name, value):

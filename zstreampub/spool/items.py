@@ -80,6 +80,19 @@ class Items:
                                "pop_front() removes it; was the store written with another codec?",
                                position=position) from error
 
+    def unpack_many(self, items, position):
+        """Return the messages in *items*, from *position* on, up to one that does not decode; if it is first, raise."""
+        if {item[:1] for item in items} == {_BYTES}:
+            return [item[1:] for item in items]
+        messages = []
+        try:
+            for item in items:
+                messages.append(self.unpack(item, position + len(messages)))
+        except StoreCorrupt:
+            if not messages:
+                raise
+        return messages
+
     def _unpack(self, item):
         tag, content = item[:1], item[1:]
         if tag == _BYTES:

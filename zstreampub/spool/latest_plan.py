@@ -41,7 +41,6 @@ class LatestPlan:
         self._store = store
         self._full = full
         self._was = state = store.state
-        self.serial = state.serial + 1
         self.marks = store.all_marks
         self.changed = {}           # name -> (number, item), or None: it is removed; the newest last
         self._next, self._size, self._dropped = state.next, state.size_bytes, state.dropped
@@ -56,6 +55,7 @@ class LatestPlan:
                 self.outcomes.append((operation, True, None))
         remarked = self.marks is not store.all_marks
         self.changes = remarked or bool(self.changed)
+        self.serial = state.serial + self.changes
         self.removes = not any(self.changed.values())
         self.state = state._replace(serial=self.serial, next=self._next, size_bytes=self._size, dropped=self._dropped,
                                     packed_marks=pack_marks(self.marks) if remarked else state.packed_marks)
@@ -68,7 +68,7 @@ class LatestPlan:
             if self._full is not None:
                 raise self._full
             marks = merged_marks(self.marks, operation.marks) if operation.marks else self.marks
-            newest = dict(operation.items)
+            newest = _newest(operation.items)
             self._check_bounds(newest)
         except ZStreamPubError as error:
             self.outcomes.append((operation, None, error))
@@ -128,3 +128,12 @@ class LatestPlan:
             else:
                 txn.put(key, NUMBER.pack(entry[0]) + entry[1], db=db.latest)
         txn.put(STATE_KEY, self.state.pack(), db=db.latest)
+
+
+def _newest(items):
+    """Return the last of *items* (name, item) of each name, as a dict in the order in which they came."""
+    newest = {}
+    for name, item in items:
+        newest.pop(name, None)
+        newest[name] = item
+    return newest

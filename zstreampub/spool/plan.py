@@ -34,13 +34,15 @@ class Pop(Operation):
 
 
 class FifoPlan:
-    """Made for *store*, of its *operations*. *full*: the error for whatever brings something."""
+    """Made for *store*, of its *operations*. *full*: the error for whatever brings something.
 
-    def __init__(self, store, operations, full=None):
+    *cleans*: it only deletes what was removed, and brings to LMDB what the journal has.
+    """
+
+    def __init__(self, store, operations, full=None, cleans=False):
         self._store = store
         self._full = full
         self._was = state = store.state
-        self.serial = state.serial + 1
         self.first, self.next, self.size_bytes, self.dropped = state.first, state.next, state.size_bytes, state.dropped
         self.marks = store.all_marks
         self.added = []             # items, from position ``at`` on
@@ -49,7 +51,11 @@ class FifoPlan:
         self.is_checkpoint = self.leaves_garbage = False
         self.blocked = []
         self.outcomes: list = []
-        self._plan_all(operations)
+        self.cleans = cleans
+        if cleans:
+            self.blocked = store.blocked
+        else:
+            self._plan_all(operations)
         self._finish()
 
     def _plan_all(self, operations):
@@ -61,7 +67,8 @@ class FifoPlan:
                 self._pop(operation)
             elif type(operation) is not Close:
                 self.outcomes.append((operation, True, None))
-        for operation in self._store.retaken() + adds:
+        retaken = self._store.retaken()
+        for operation in dict.fromkeys(retaken + adds):     # one may be in both, after an interruption
             self._add_or_refuse(operation)
 
     def _finish(self):
@@ -70,7 +77,8 @@ class FifoPlan:
             del self.added[:self.first - self.at]
             self.at = self.first
         remarked = self.marks is not store.all_marks
-        self.changes = remarked or (self.first, self.next) != (was.first, was.next)
+        self.changes = self.cleans or remarked or (self.first, self.next) != (was.first, was.next)
+        self.serial = was.serial + self.changes
         self.state = was._replace(
             serial=self.serial, first=self.first, next=self.next, size_bytes=self.size_bytes, dropped=self.dropped,
             packed_marks=pack_marks(self.marks) if remarked else was.packed_marks)
@@ -82,7 +90,8 @@ class FifoPlan:
         next = min(first + operation.count, self._was.next)     # what front showed may have been dropped since
         removed = max(next - self.first, 0)
         if removed:
-            self._remove(sum(map(len, self._store.items_at(self.first, next))), removed)
+            self._remove(self.size_bytes if next == self._was.next else
+                         sum(map(len, self._store.items_at(self.first, next))), removed)
         self.outcomes.append((operation, max(next - first, 0), None))
 
     def _remove(self, size, count=1):

@@ -56,7 +56,7 @@ class Spool(ABC):
         self._closed = False
         self._lock = lock_directory(self.path)
         self._gate = allocate_lock()    # over what is in memory; held for microseconds, but never by two commits
-        self._unsettled = None          # the plan that may or may not be on disk
+        self._unsettled = None          # the plan that may or may not be on disk, or whose operations were not all told
         self._torn = False
         self._group = GroupCommit(self._commit)
         try:
@@ -139,18 +139,18 @@ class Spool(ABC):
     # --- committing: one thread at a time, never a hub ---------------------------------------
 
     def _commit(self, operations):
-        if self._unsettled is not None:
-            operations = self._find_out(operations)
         if self._closed:
             self._tell((operation, None, StoreClosed("The store is closed.")) for operation in operations)
             return
-        closing = [operation for operation in operations if type(operation) is Close]
         try:
+            if self._unsettled is not None:
+                operations = self._find_out(operations)
             self._commit_once(operations)
         except Exception as error:
-            # What is in memory is read again from the disk: the commit may have failed half way.
+            # Whatever the disk has now: what is in memory is read again before the next commit.
             self._tell((operation, None, _dying(error)) for operation in operations if type(operation) is not Close)
             self._postpone_again()
+        closing = [operation for operation in operations if type(operation) is Close]
         if closing:
             self._end(closing)
 
@@ -158,12 +158,24 @@ class Spool(ABC):
         plan = self._plan(operations)
         try:
             self._write(plan)
+        except StoreFull:
+            plan = self._commit_with_more_room(operations)
+        self._tell(plan.outcomes)
+        self._unsettled = None
+
+    def _commit_with_more_room(self, operations):
+        """Delete what was removed and try again; else do what removes, and refuse what brings something."""
+        self._unsettled = None
+        try:
+            self._write(self._cleaning_plan())
+            self._unsettled = None
+            plan = self._plan(operations)
+            self._write(plan)
         except StoreFull as error:
-            # What removes is done, what brings something is refused.
             self._unsettled = None
             plan = self._plan(operations, error)
             self._write(plan)
-        self._tell(plan.outcomes)
+        return plan
 
     def _write(self, plan):
         if plan.changes:
@@ -174,14 +186,13 @@ class Spool(ABC):
             self._torn = True
             self._apply(plan, ahead)
             self._torn = False
-        self._unsettled = None
 
     def _find_out(self, operations):
         """Look whether the plan that was interrupted is on disk; return those of *operations* that are still to do."""
         self._reload()
-        plan, self._unsettled = self._unsettled, None
-        if self.state.serial == plan.serial:
-            self._tell(plan.outcomes)
+        if self.state.serial == self._unsettled.serial:
+            self._tell(self._unsettled.outcomes)
+        self._unsettled = None
         self._postpone_again()
         return [operation for operation in operations if not operation.settled]
 
@@ -255,6 +266,10 @@ class Spool(ABC):
     def _read_ahead(self, plan):
         """Return what is to be read before *plan* is applied."""
         return ()
+
+    def _cleaning_plan(self):
+        """Return the plan that deletes what was removed, if that is left for later."""
+        return self._plan([])
 
     def _postponed(self):
         """Return the operations that wait for another one."""

@@ -30,6 +30,9 @@ class Stretch:
     def cut(self, first):
         """Forget what is before *first*, and begin there if nothing is left."""
         items = self._items
+        if first >= self.next:
+            items.clear()
+            self.size_bytes = 0
         while items and self.first < first:
             self.size_bytes -= len(items.popleft())
             self.first += 1

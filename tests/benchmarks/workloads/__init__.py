@@ -1,5 +1,6 @@
 """The table of workloads, in the order in which they run."""
 
-from . import batches, live, many, pending, replay, singles, stock, work
+from . import batches, live, many, pending, replay, singles, spool, stock, work
 
-WORKLOADS = {one.WORKLOAD.name: one.WORKLOAD for one in (batches, singles, live, stock, many, replay, work, pending)}
+WORKLOADS = {one.WORKLOAD.name: one.WORKLOAD
+             for one in (batches, singles, live, stock, many, replay, work, pending, spool)}
