@@ -93,6 +93,14 @@ def test_a_bridge_that_listens(server, client, plain):
         assert read(client, "listening", 1) == [("listening", b"1")]
 
 
+def test_an_address_that_is_taken_ends_it(server, plain):
+    _, address = plain(zmq.PULL)
+
+    with Command("bridge", "--from", f"PULL@bind:{address}", "--topic", "t", address=server.address) as bridge:
+        assert bridge.wait() == 1
+        assert f"cannot listen on {address}" in " ".join(bridge.rest("err"))
+
+
 @pytest.mark.parametrize("spool", [False, True])
 def test_a_message_that_the_server_refuses_is_told_and_the_others_go_on(spool, server, client, plain, tmp_path):
     push, address = plain(zmq.PUSH)

@@ -83,6 +83,22 @@ def test_it_ends_with_its_source(kind, server, client, topic):
     assert (seen, receiver.error) == ([1, 2], None)
 
 
+def test_its_end_does_not_move_when_patterns_change(server, client, topic):
+    seen = Seen()
+    client.publish_many(topic, list(range(5)))
+
+    def work(message):
+        seen(message)
+        if message.payload == 1:
+            client.publish(topic, "later")
+            receiver.subscribe(f"{topic}.more", print)
+
+    receiver = Receiver(server.endpoint, work, never, patterns=topic, start="earliest", until="end").start()
+    assert receiver.join(30)
+
+    assert seen == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_patterns_come_and_go_without_loss_or_repetition(kind, server, client, topic):
     own, first, second = Seen(), Seen(), Seen()
@@ -336,7 +352,7 @@ got, ended = [], threading.Event()
 
 def work(message):
     if message.payload == 0:
-        sleep(2)        # four heartbeats
+        sleep(1.2)      # more than two heartbeats, and more than the lease
     time.sleep(0.001)
     got.append((message.payload, message.delivery))
     if len(got) == 20:
@@ -401,7 +417,7 @@ def test_a_receiver_whose_callback_is_slow_holds_little_in_memory(server, client
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with child:
         before = int(child.stdout.readline().split()[1])
-        gevent.sleep(1)     # what could come would be here by now
+        gevent.sleep(0.5)       # what could come would be here by now
         child.stdin.write("\n")
         child.stdin.flush()
         after = int(child.stdout.readline().split()[1])

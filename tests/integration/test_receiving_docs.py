@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,8 @@ def server(tmp_path_factory):
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
 def test_a_python_example_runs(number, server, tmp_path):
-    program = blocks("python")[number].replace(ADDRESS, server.address).replace("Client()", f"Client('{server.address}')")
+    program = blocks("python")[number].replace(ADDRESS, server.address)
+    program = program.replace("Client()", f"Client({server.address!r})")
 
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
 
@@ -39,10 +41,13 @@ def test_the_bridges_start(server, tmp_path):
                 if line.startswith("$ zstreampub bridge")]
     assert len(commands) == 4
 
-    for at, line in enumerate(commands):
-        line = re.sub(r"tcp://\*:\d+", f"ipc://{tmp_path}/{at}", line.replace("@tcp://*", "@bind:tcp://*"))
-        line = line.replace("/var/lib/zstreampub-bridge", f"{tmp_path}/spool")
-        with Command(*shlex.split(line), address=server.address, cwd=tmp_path) as bridge:
+    with ExitStack() as stack:
+        bridges = []
+        for at, line in enumerate(commands):
+            line = re.sub(r"@tcp://\*:\d+", f"@bind:ipc://{tmp_path}/{at}", line)
+            line = line.replace("/var/lib/zstreampub-bridge", f"{tmp_path}/spool")
+            bridges.append(stack.enter_context(Command(*shlex.split(line), address=server.address, cwd=tmp_path)))
+        for bridge in bridges:
             bridge.line("err", "ctrl-C ends")
             bridge.signal()
-            assert bridge.wait() == 130
+        assert [bridge.wait() for bridge in bridges] == [130] * 4

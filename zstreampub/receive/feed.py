@@ -102,6 +102,8 @@ class SubscriptionFeed(HubFeed):
     def open(self, patterns, place):
         """Read from *place* on, None: from where the source says; at once instead of what was read before."""
         self._leave()
+        if self._options.get("until") == "end":
+            self._options["until"] = self.client.about()["next"]    # fixed here, for another opening must not move it
         options = self._options
         if place is not None:
             offset, epoch = place

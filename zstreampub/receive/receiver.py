@@ -55,7 +55,11 @@ class Receiving:
             self._ended.clear()
         self._opened.clear()
         self._is_stopping, self.error = False, None
-        self._launch()
+        try:
+            self._launch()
+        except BaseException:       # no more threads
+            self._ended.set()
+            raise
         return self
 
     def shutdown(self):

@@ -50,6 +50,8 @@ class OpenSocket:
         try:
             if high_water_mark is not None:
                 self.socket.set_hwm(high_water_mark)
+            if kind == "PUSH":
+                self.socket.setsockopt(zmq.IMMEDIATE, 1)    # nothing is queued for a peer that is not there yet
             for prefix in subscriptions if kind == "SUB" else ():
                 self.socket.setsockopt(zmq.SUBSCRIBE, prefix.encode() if isinstance(prefix, str) else prefix)
             (self.socket.bind if bind else self.socket.connect)(address)
