@@ -302,6 +302,20 @@ def test_a_store_gets_each_message_once_over_restarts(kind, is_member, server, c
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_comes_while_it_is_away_is_not_missed_also_if_nothing_came_before(kind, server, client, topic, tmp_path):
+    with FifoStore(tmp_path / "store") as store:
+        receiver = kind(server.endpoint, store, never, patterns=topic)      # start="new"
+        with receiver:
+            receiver.wait_open()
+            assert type(store.mark("receiver")["next"]) is int
+        client.publish(topic, "away")
+        with receiver:
+            until(lambda: len(store))
+
+        assert store.front().payload == "away"
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_filter_before_a_store_moves_its_mark(kind, server, client, topic, tmp_path):
     offsets = [client.publish(topic, number) for number in range(4)]
     with LatestStore(tmp_path / "store") as store:

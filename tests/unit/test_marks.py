@@ -53,7 +53,7 @@ class Loop:
         self.gaps = []
         self._verdicts = list(verdicts)
         self.judge = Judge(self._say)
-        self.feed = SimpleNamespace(place=(None, epoch), floor=lambda: floor)
+        self.feed = SimpleNamespace(place=(0, epoch), floor=lambda: floor)
         self.is_stopping = False
         self.on_second_try = None
 

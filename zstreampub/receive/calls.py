@@ -20,6 +20,9 @@ class Calls:
     def opened(self):
         pass
 
+    def reached(self, place):
+        pass
+
     def finish(self):
         pass
 

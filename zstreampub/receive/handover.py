@@ -22,15 +22,26 @@ class HandOver:
 
     def __init__(self, store, mark, filter, loop):
         self._store, self._mark, self._filter, self._loop = store, mark, filter, loop
+        self._is_new = False        # whether the store has no mark yet
         self._is_behind = False     # whether the mark in the store is behind what was taken
         self._marked_at = monotonic()
 
     def place(self):
         """Return the place that the store knows, or None."""
-        return self._mark.restore(self._store)
+        place = self._mark.restore(self._store)
+        self._is_new = place is None
+        return place
+
+    def reached(self, place):
+        """Take note that everything below *place* is done with: the mark moves, in time."""
+        self._is_behind |= self._mark.reach(place)
 
     def opened(self):
         self._mark.check(self._loop.feed)
+        if self._is_new:        # from here on it goes on there, also if it is killed before a message comes
+            self.reached(self._loop.feed.place)
+            self.finish()
+            self._is_new = self._is_behind
 
     def take(self, taken):
         """Store it: what came together in one transaction. Return True: it is all done with."""

@@ -95,10 +95,10 @@ class Loop:
             return True
         if taken is None:
             return False
-        if taken:
-            self._backoff.reset()
-            if sink.take(taken):
-                self.place = self.feed.place
+        self._backoff.reset()
+        if not taken or sink.take(taken):
+            self.place = self.feed.place        # nothing is in hand
+            sink.reached(self.place)
         return True
 
     def _open(self, sink):

@@ -36,6 +36,10 @@ class NoMark:
     def stored(self, kept):
         """Take note that *kept* is done with, and in the store."""
 
+    def reach(self, place):
+        """Take note that everything below *place* is done with; return whether that is news."""
+        return False
+
 
 class OffsetMark(NoMark):
     """Of a subscription; kept as *name*."""
@@ -64,6 +68,12 @@ class OffsetMark(NoMark):
     def stored(self, kept):
         if kept:
             self._next = kept[-1][0].offset + 1
+
+    def reach(self, place):
+        if self._next is not None and place[0] <= self._next:
+            return False
+        self._next = place[0]
+        return True
 
 
 class PendingMark(NoMark):
