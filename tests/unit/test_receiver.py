@@ -260,6 +260,7 @@ def test_a_described_socket_is_opened_with_each_start(kind, context):
 @pytest.mark.parametrize(("arguments", "options", "error"), [
     (("tcp://127.0.0.1:1", print), {}, InvalidOption),
     (("tcp://127.0.0.1:1", print, "stop"), {}, InvalidOption),
+    (("tcp://127.0.0.1:1", print, lambda error: "stop"), {}, InvalidOption),
     (("tcp://127.0.0.1:1", 7, never), {}, InvalidOption),
     (("tcp://127.0.0.1:1", print, never), {"filter": 7}, InvalidOption),
     (("tcp://127.0.0.1:1", print, never), {"patterns": "a..b"}, InvalidTopic),
@@ -304,6 +305,12 @@ def test_patterns_and_stores_are_refused_where_they_make_no_sense(kind, pair, tm
         into = kind("tcp://127.0.0.1:1", store, never)
         with pytest.raises(InvalidOption, match="no other callbacks"):
             into.subscribe("a", print)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_socket_without_a_callback_is_not_read(kind, pair):
+    with pytest.raises(RequestError, match="callback first"):
+        kind(pair[1], None, never).start()
 
 
 def test_a_source_that_does_not_open_is_told_to_who_waits_for_it():

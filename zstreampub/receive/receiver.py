@@ -48,7 +48,9 @@ class Receiving:
     # --- its life ------------------------------------------------------------------------
 
     def start(self):
-        """Begin to receive; return self. Does not wait. Raises RequestError if it is running."""
+        """Begin to receive; return self. Does not wait. Raises RequestError if it is running, or has no callback."""
+        if not self._source.has_topics and self._routes.callback is None:
+            raise RequestError("What comes would be lost: give the receiver a callback first.")
         with self._gate:
             if not self._ended.is_set:
                 raise RequestError("This receiver is running already.")

@@ -1,6 +1,7 @@
 """What ``on_exception`` may say, and how long a receiver waits before it tries again."""
 
 import logging
+from inspect import signature
 
 from ..client.timing import Backoff
 from ..errors import InvalidOption
@@ -20,7 +21,7 @@ class Judge:
     """Asks ``on_exception(error, message)``; *message* is None where the trouble is the connection's, or a gap."""
 
     def __init__(self, on_exception):
-        if not callable(on_exception):
+        if not callable(on_exception) or not _takes_two(on_exception):
             raise InvalidOption("on_exception is a function of an error and a message that returns 'stop', 'skip' or "
                                 "'retry'; it must be given.", option="on_exception")
         self._on_exception = on_exception
@@ -38,6 +39,16 @@ class Judge:
         if said == STOP:
             raise Stopped(error) from error
         return said
+
+
+def _takes_two(function):
+    try:
+        signature(function).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:      # of something built in that does not tell
+        pass
+    return True
 
 
 def new_backoff():
