@@ -118,14 +118,15 @@ class Contents:
         front, tail = self.front, self.tail
         front.cut(plan.first)
         front.extend(ahead)
-        if front.next == plan.at and front.size_bytes < FRONT_BYTES and len(front) < FRONT_MESSAGES:
-            front.extend(plan.added)
-        tail.cut(plan.first)
-        tail.extend(plan.added)
-        self.removed_bytes = plan.removed_bytes
+        if front.next == plan.at:
+            front.extend(_as_far_as_it_fits(plan.added, front))
         if plan.is_checkpoint:
             self.tail = Stretch(plan.next)
             self.removed_bytes = DELETE_BYTES if plan.leaves_garbage else 0
+        else:
+            tail.cut(plan.first)
+            tail.extend(plan.added)
+            self.removed_bytes = plan.removed_bytes
         self.state, self.marks = plan.state, plan.marks
 
     def finish(self, plan, environment):
@@ -139,3 +140,13 @@ class Contents:
     def close(self):
         if self._journal is not None:
             self._journal.close()
+
+
+def _as_far_as_it_fits(items, front):
+    """Return those of *items* that *front* has room for; one more than it has, if there is any."""
+    size, count = front.size_bytes, len(front)
+    kept = 0
+    while kept < len(items) and size < FRONT_BYTES and count + kept < FRONT_MESSAGES:
+        size += len(items[kept])
+        kept += 1
+    return items[:kept]
