@@ -2,6 +2,7 @@
 
 import re
 from contextlib import ExitStack, closing, contextmanager
+from math import inf
 
 import click
 
@@ -60,7 +61,7 @@ def _socket(kinds):
 @option("--hwm", type=Whole(0), metavar="N",
         help="High-water mark of the socket in messages. Default: ZeroMQ's, 1,000; 0: none.")
 @option("--report-s", type=SECONDS, default=10.0, metavar="SECONDS",
-        help="How often to say on stderr how many messages went through, if any did.")
+        help="How often to say on stderr how many messages went through, if any did; 0: at the end only.")
 @client_options
 def bridge(source, target, topics, address, timeout_s, **values):
     """Put the durable log behind, or in front of, programs that speak plain ZeroMQ, without touching them.
@@ -78,9 +79,9 @@ def bridge(source, target, topics, address, timeout_s, **values):
         raise click.UsageError("Give either --from or --to.")
     _check_options(source, values)
     with ExitStack() as stack:
-        client = stack.enter_context(connected(address, timeout_s))
+        client = stack.enter_context(connected(address, inf if source else timeout_s))
         end_on_sigterm()
-        stack.enter_context(losses_told(client))
+        stack.enter_context(losses_told(client, was_connected=source is None))
         if source is not None:
             return _inwards(stack, client, source, topics, values)
         return _outwards(stack, client, target, topics, values)
@@ -291,7 +292,7 @@ def _reports(counts, waiting, period_s):
 
     def report():
         last = None
-        while True:
+        while period_s:
             gevent.sleep(period_s)
             if sentence() != last:
                 last = sentence()

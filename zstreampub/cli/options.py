@@ -7,6 +7,7 @@ command: ZSTREAMPUB_ADDRESS serves all of them. ``--help`` shows it at every fla
 import signal
 from contextlib import contextmanager
 from dataclasses import fields
+from math import inf
 
 import click
 
@@ -109,7 +110,7 @@ def connected(address, timeout_s):
 
 def _tell_waiting(client, address, timeout_s):
     if not client.is_connected and timeout_s > PATIENCE_S:
-        note(f"no connection to {address} yet, trying for {timeout_s:g} s")
+        note(f"no connection to {address} yet, trying {'on' if timeout_s == inf else f'for {timeout_s:g} s'}")
 
 
 def _interrupt_quietly():
