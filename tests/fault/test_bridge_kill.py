@@ -87,8 +87,9 @@ def _survives(folder, rounds):
         before = play.next()
         wait_until(lambda: play.next() > before + 20, play.report)
         play.sender.kill()
+        wait_until(lambda: "ctrl-C ends" in play.bridge.log(), play.report)
         play.bridge.terminate()
-        assert play.bridge.wait() == 143
+        assert play.bridge.wait() == 143, play.report()
         play.look()
         numbers = play.numbers()
         last = numbers[-1]
