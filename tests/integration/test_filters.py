@@ -1,23 +1,17 @@
 """Filters over the wire: for a stock zerorpc client by docs/protocol.rst alone, for ours, and for the command."""
 
 import json
-import re
 import signal
-import subprocess
-import sys
 
 import gevent
 import pytest
 import zerorpc
 
 from tests.integration.commands import Command
-from tests.processes import DEADLINE_S, ROOT, ServerProcess, client, controls, messages, wait_until
+from tests.processes import DEADLINE_S, ServerProcess, client, controls, messages, wait_until
 from zstreampub import Chain
 from zstreampub.client import Client
 from zstreampub.errors import InvalidOption
-
-TEXT = (ROOT / "docs" / "filters.rst").read_text()
-EXAMPLES = re.findall(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", TEXT, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -136,13 +130,3 @@ def test_the_command_filters_by_comparisons_and_by_json(server):
         assert command.wait() == 0
 
     assert [json.loads(line)["payload"]["id"] for line in lines] == [10, 17, 25, 32]
-
-
-@pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_an_example_of_the_document_prints_what_it_says(number, server, tmp_path):
-    program = re.sub(r"^   ", "", EXAMPLES[number], flags=re.MULTILINE).replace("tcp://127.0.0.1:4242", server.endpoint)
-
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == re.search(r"print\(.*\)\s+# (.*)", program)[1]

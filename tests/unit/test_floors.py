@@ -40,6 +40,7 @@ FLOORS = [
 # and what opens either a server's or a store of one's own import it. Nobody imports "aio/" but its users.
 TOWERS = {
     "client/": set().union(*GROUND, {"transport"}),
+    "receive/": set().union(*GROUND, {"client/", "spool/"}),
     "spool/": set().union(*GROUND),
     "aio/": set().union(*GROUND, {"client/"}),
 }
@@ -49,7 +50,7 @@ TOWER_VISITORS = {"cli/", "facade/", "__init__"}
 DOORS = {
     "lmdb": {"disk/"},
     "zerorpc": {"service", "methods", "server"},
-    "zmq": {"transport", "server", "client/connection"},
+    "zmq": {"transport", "server", "client/connection", "receive/zeromq"},
     "click": {"cli/"},
     "rich": {"cli/"},
     "cbor2": {"codecs"},

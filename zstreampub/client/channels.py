@@ -169,6 +169,7 @@ class Channels:
         if self._closed is not None:
             return
         self._closed = ConnectionLost("The client is closed.")
+        _all.discard(self)      # in the child of a fork, its hub may be no more
         if self._connection is not None:
             self._connection.close()
         for channel in list(self._channels.values()):

@@ -59,6 +59,7 @@ class Consumption(Reader):
         self.working = 0            # callbacks at work: their messages are to stay ours
         self.ahead = {}             # offset -> Lease of what another thread has taken, and not handed out yet
         self._renewal = None
+        self._tell = None
         super().__init__(channels, reconnect=reconnect, on_gap=on_gap, on_control=on_control,
                          on_ready=weakly(self._look_soon))
 
@@ -121,6 +122,9 @@ class Consumption(Reader):
         if self._channels.is_up:        # else the server takes them back by itself
             for first, next, token in merged(unseen):
                 self._acks.add(UNSEEN, first, next, token, self.member).asked = True
+
+    def watch(self, on_ready):
+        self._tell = on_ready
 
     def settle(self, key, delivery):
         """Say *key* of *delivery*, which is not to be worked on any more; return the future."""
@@ -237,6 +241,8 @@ class Consumption(Reader):
             logger.exception("consumer %r: what came cannot be taken", self.consumer)
             self._finish(InternalError(f"What the server sent cannot be taken: {error}."))
         self._changed.set()
+        if self._tell is not None:
+            self._tell()
 
     def _take_next(self, stream):
         item = stream.receive()

@@ -101,6 +101,12 @@ class Reader:
                                      timeout_s=timeout_s) from None
             raise
 
+    def watch(self, on_ready):
+        """Call ``on_ready()`` whenever there may be something to take, or the end; it must not wait."""
+        self._on_ready = on_ready
+        if self._stream is not None:
+            self._stream.watch(on_ready)
+
     # --- items -------------------------------------------------------------------------
 
     @contextmanager

@@ -87,6 +87,10 @@ class Stream:
         self._ready.clear()
         return self._ready.wait(timeout_s)
 
+    def watch(self, on_ready):
+        """Call *on_ready* from now on, and no other."""
+        self._on_ready = on_ready
+
     def drop(self, ended=Closed):
         """End it from this side, without a word to the server."""
         self._channels.forget(self)

@@ -69,8 +69,19 @@ class Subscription(Reader):
                 self._message = message
                 return message
             if not self._load(deadline):
-                raise SubscriptionEnded(f"The subscription has ended; the next offset is {self.offset}.",
-                                        resume=self.offset)
+                raise self._ended()
+
+    def get_batch(self, timeout_s=None):
+        """Return the next batch whole, as :meth:`batches` does; else like :meth:`get`."""
+        with self._reading(deadline := None if timeout_s is None else monotonic() + timeout_s):
+            batch = self._rest_of_batch() or self._next_batch(deadline)
+            if batch is None:
+                raise self._ended()
+            self._offset = batch.next
+            return batch
+
+    def _ended(self):
+        return SubscriptionEnded(f"The subscription has ended; the next offset is {self.offset}.", resume=self.offset)
 
     def batches(self):
         """Iterate over whole batches of messages, the fast way; ``offset`` moves by a batch at a time."""
