@@ -7,7 +7,7 @@ from tests.hand_consumer import CrashStore
 from tests.hand_store import let_run
 from tests.unit.consumers.desk import given, settle, taken
 from zstreampub.broker import Broker
-from zstreampub.errors import StaleDelivery, StoreFull
+from zstreampub.errors import StaleDelivery, StoreCorrupt, StoreFull
 from zstreampub.settings import Settings
 from zstreampub.store import Gap
 
@@ -140,6 +140,25 @@ def test_an_ack_in_the_moment_of_a_seek_does_not_count_after_it(stage):
     stage.crash()
 
     assert not stage.consumer.has_settled(0)
+
+
+def test_a_seek_on_a_store_that_has_died_raises_its_error(stage):
+    stage.done(stage.broker.publish, "a", 1)
+    stage.join().take()
+    stage.consumer.removed(0, 1)
+    let_run()
+    stage.store.fail()
+    stage.broker._fail(StoreCorrupt("It has died, says the test."))
+    stage.store.tell()
+    assert stage.consumer.has_changes
+
+    moving = stage.call(stage.consumers.seek, "c", 0)
+    while stage.store.reads:
+        stage.store.let_read()
+
+    with pytest.raises(StoreCorrupt):
+        moving.get(timeout=1)
+    assert stage.consumer.state.pending and not stage.consumer.frozen
 
 
 def test_what_was_buried_is_not_pending_after_a_crash(stage):
