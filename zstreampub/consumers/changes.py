@@ -61,13 +61,13 @@ class HandedOut:
         """Nobody has seen it: it waits as before, and that is written with the next change."""
         lease, state = self.lease, self.state
         self.member.not_given(self.items)
-        if not lease.left or state is not self.consumer.state:
+        if state is not self.consumer.state:
             return
         if lease.kind == IN_FLIGHT:
             state.turn(lease, WAITING, now + _AGAIN_S)
             lease.delivery -= 1
             self.consumer.arm(lease)
-        self.consumer.unsaved.append(lease)
+        self.consumer.unsaved += lease.runs
 
 
 class Moved:
@@ -106,8 +106,8 @@ class Added:
         pass
 
     def failed(self, now):
-        if self.lease.left and self.state is self.consumer.state:
-            self.consumer.unsaved.append(self.lease)
+        if self.state is self.consumer.state:
+            self.consumer.unsaved += self.lease.runs if self._runs is None else self._runs
 
 
 class Gone:
@@ -156,6 +156,7 @@ class Flush:
             ops.append(Settled(consumer, mark))     # last: what is acknowledged stays so, whatever came before
         consumer.ops, consumer.mark = [], None
         consumer.flushes += 1
+        consumer.newest_flush = self
         self.ops += ops
         self.moves.append((consumer, state, state.sent, state.cursor))
         packed = [state.id, state.sent, state.cursor, state.acked, state.redelivered,
@@ -170,8 +171,7 @@ class Flush:
                 state.save(cursor_to)
         for op in self.ops:
             _guarded(report, op.done)
-        for consumer, *_ in self.moves:
-            consumer.flushed()
+        self._let_go()
 
     def failed(self, error, now, report):
         """It is not, and never will be."""
@@ -183,6 +183,13 @@ class Flush:
         for op in reversed(self.ops):
             _guarded(report, op.failed, now)
         for consumer, *_ in self.moves:
+            consumer.failures += 1
+        self._let_go()
+
+    def _let_go(self):
+        for consumer, *_ in self.moves:
+            if consumer.newest_flush is self:
+                consumer.newest_flush = None
             consumer.flushed()
 
     def answer(self, report):
@@ -196,13 +203,15 @@ def _put_back(op, back, runs, now):
     """Put *runs* back under the lease *back*, whose time or member may be gone meanwhile."""
     consumer, state = op.consumer, op.state
     state.put_back(op.lease, back, runs)
-    if state is not consumer.state or not back.left:
+    if state is not consumer.state:
+        return
+    consumer.unsaved += runs        # where it was may not be on disk either, nor where it has gone since
+    if not back.left:
         return
     if back.kind == IN_FLIGHT and back.member is not None and back.member.ended:
         consumer.lapse(back, now)
     elif not back.ready and back.kind != PARKED:
         consumer.arm(back)
-    consumer.unsaved.append(back)       # it may not be on disk either
 
 
 def _guarded(report, call, *arguments):

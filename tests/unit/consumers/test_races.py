@@ -182,6 +182,48 @@ def test_what_was_buried_is_not_pending_after_a_crash(stage):
     assert stage.consumer.dead.measure(stage.store) == 2
 
 
+def test_what_was_rejected_while_its_hand_out_was_on_the_way_is_not_lost_with_that(stage, clock):
+    stage.done(stage.broker.publish_many, "a", [1, 2, 3])
+    stage.done(stage.consumers.create, "c", "a", start="earliest")
+    stage.call(stage.broker.subscribe, "a", consumer="c")
+    while stage.store.reads:
+        stage.store.let_read()
+    stage.consumers.settle("reject", "c", [0, 1], None, lambda *_: None)
+    let_run()
+    stage.store.fail()
+    stage.store.tell()
+    stage.consumers.touch(stage.consumer)
+    let_run()
+    stage.store.commit()
+
+    stage.crash()
+
+    state = stage.consumer.state
+    assert state.cursor == 0 or sorted(state.pending) == [0, 1, 2]
+
+
+def test_a_dead_letter_is_not_pending_again_by_what_was_written_once_more(stage, clock):
+    stage.done(stage.consumers.create, "c", "a", start="earliest", expired="dead")
+    stage.done(stage.broker.publish_many, "a", [1, 2], ttl_s=1)
+    clock.seconds += 1e9
+    stage.call(stage.broker.subscribe, "a", consumer="c")
+    while not stage.store.pending:
+        stage.store.let_read()
+    stage.store.fail()      # that they are dying
+    stage.store.let_read()
+    stage.store.tell()
+    stage.consumers.touch(stage.consumer)
+    let_run()
+    while stage.store.pending or stage.store.reads:
+        stage.store.let_read()
+        stage.store.commit()
+
+    stage.crash()
+
+    assert stage.consumer.state.pending == {} or stage.consumer.dead.measure(stage.store) == 0
+    assert stage.consumer.state.cursor == 0 or len(stage.consumer.state.pending) + stage.consumer.dead.count == 2
+
+
 def test_what_is_gone_and_could_not_be_written_is_written_a_little_later(stage, clock):
     stage.done(stage.broker.publish, "a", 1)
     stage.join().take()
