@@ -127,7 +127,8 @@ class Book:
             if one.state == GONE:
                 one.state = NEW         # it may be told again
             elif asked and one.unsettled:
-                one.unsure = True
+                # An ack may be on disk; a reject that is left a letter, which has been seen.
+                one.unsure = one.unsure or any(ticket.verb == "ack" for ticket in asked)
                 if one.state != NEW:
                     one.give_back(0.0, self.now + self.grace_s)
             elif one.state == OUT and one.holder is None:
@@ -305,9 +306,11 @@ class Book:
         assert failed or least <= count <= most, f"{ticket.verb} counted {count}, not {least} to {most}"
 
     def _undo(self, one, ticket):
-        if ticket.verb in ("ack", "reject"):
+        if ticket.verb == "ack":
             one.unsure = one.unsettled      # the caller cannot know
-        if ticket.verb == "nack" and one.state in (NEW, BACK) and one.late == FAR:
+        elif ticket.verb == "reject" and one.unsettled and one.delivery == ticket.deliveries[one.offset]:
+            one.give_back(0.0, FAR)
+        if ticket.verb != "ack" and one.state in (NEW, BACK) and one.late == FAR:
             one.late = self.now + self.settings["ack_wait_s"] + self._backoff(one.delivery)[1]
         one.hidden = True
 
