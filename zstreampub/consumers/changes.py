@@ -8,7 +8,7 @@ nothing else has happened to the same messages since.
 import itertools
 
 from . import journal
-from .lease import IN_FLIGHT, PARKED, WAITING
+from .lease import IN_FLIGHT, PARKED, WAITING, pairs
 
 _AGAIN_S = 1.0      # what could not be written is tried again after this long
 
@@ -27,6 +27,7 @@ class Settled:
 
     def done(self):
         mark, state = self.lease, self.state
+        _wrote(self, mark.runs)
         state.remove(mark, mark.runs)
         for lease, runs in mark.parts:
             state.remember(runs, lease.token)
@@ -55,6 +56,7 @@ class HandedOut:
         return journal.leased(self.lease, self.lease.runs, clock)
 
     def done(self):
+        _wrote(self, self.lease.runs)
         self.member.give(self.items)
 
     def failed(self, now):
@@ -83,7 +85,7 @@ class Moved:
         return journal.leased(self.lease, self.lease.runs, clock)
 
     def done(self):
-        pass
+        _wrote(self, self.lease.runs)
 
     def failed(self, now):
         for back, runs in self._parts:
@@ -103,7 +105,7 @@ class Added:
         return journal.leased(self.lease, self.lease.runs if self._runs is None else self._runs, clock)
 
     def done(self):
-        pass
+        _wrote(self, self.lease.runs if self._runs is None else self._runs)
 
     def failed(self, now):
         if self.state is self.consumer.state:
@@ -122,6 +124,7 @@ class Gone:
         return journal.gone(self.lease.runs)
 
     def done(self):
+        _wrote(self, self.lease.runs)
         self.state.remove(self.lease, self.lease.runs)
         if self.state is self.consumer.state:
             self.consumer.settled(self.lease.runs)
@@ -197,6 +200,15 @@ class Flush:
         for reply, count, error in self.replies:
             _guarded(report, reply, 0 if self.error else count, self.error or error)
         self.ops, self.replies = [], []
+
+
+def _wrote(op, runs):
+    """Note that *runs* are on disk: the cursor may have waited for that."""
+    loose = op.state.loose
+    if loose:
+        for first, next in pairs(runs):
+            loose.difference_update(range(first, next))
+        op.consumer.home.touch(op.consumer)
 
 
 def _put_back(op, back, runs, now):

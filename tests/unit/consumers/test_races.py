@@ -224,6 +224,39 @@ def test_a_dead_letter_is_not_pending_again_by_what_was_written_once_more(stage,
     assert stage.consumer.state.cursor == 0 or len(stage.consumer.state.pending) + stage.consumer.dead.count == 2
 
 
+def test_the_cursor_does_not_pass_what_was_fetched_ahead_before_that_is_on_disk(stage, clock):
+    stage.done(stage.broker.publish_many, "a", [1, 2])
+    member = stage.join(max_in_flight=1)
+    stage.call(stage.consumers.fetch, "c", offset=1)
+    member.close()
+    let_run()
+    stage.store.fail()      # that it was fetched
+    stage.call(stage.broker.subscribe, "a", consumer="c")
+    stage.store.commit()
+
+    stage.crash()
+
+    state = stage.consumer.state
+    assert state.cursor <= 1 or 1 in state.pending
+
+
+def test_what_was_acknowledged_ahead_stays_so_over_a_snapshot_and_a_crash(stage):
+    stage.done(stage.broker.publish, "a", 1)
+    stage.done(stage.consumers.create, "c", "a", start="earliest")
+    first, = stage.done(stage.consumers.fetch, "c", offset=0)
+    stage.call(first.ack)
+    stage.call(stage.consumers.fetch, "c", timeout_s=10)
+    while stage.store.reads:
+        stage.store.let_read()
+    assert stage.consumer.state.cursor == 1     # it passes the message before the ack is on disk
+    stage.store.settle()
+    stage.done(stage.consumers._snapshots.round)
+
+    stage.crash()
+
+    assert stage.consumer.has_settled(0)
+
+
 def test_what_is_gone_and_could_not_be_written_is_written_a_little_later(stage, clock):
     stage.done(stage.broker.publish, "a", 1)
     stage.join().take()
