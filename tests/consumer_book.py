@@ -329,6 +329,7 @@ class Book:
             low, high = self._backoff(one.delivery) if ticket.option is None else (ticket.option, ticket.option)
             if unseen and ticket.option is None:
                 high = self._backoff(FAR)[1]
+            low = low if self.given_up < ticket.at else -FAR     # a fetch may have had it since, and given it up
             one.give_back(ticket.at + low, max(ticket.at + high, self.now))
         elif ticket.verb == "extend" and unseen and one.unsettled and not one.is_held(self.now) and not newer:
             one.give_back(0.0, max(one.late, ticket.at + ticket.option + self._backoff(FAR)[1], self.now))
