@@ -72,9 +72,9 @@ class Dealing(Standing):
         if state.cursor > state.sent:
             self.home.moved(self)       # also over what nobody is given, so that nothing else tells of it
         self._reread()
-        is_held = self._new is not None and self._new.is_held       # for a moment
-        if self.takers and not self.rereading.busy and not is_held and (reader is None or (reader.live and not reader.queue)
-                                                        or state.live >= self.options.max_pending):
+        busy = self.rereading.busy or (self._new is not None and self._new.is_held)
+        if self.takers and not busy and (reader is None or (reader.live and not reader.queue)
+                                         or state.live >= self.options.max_pending):
             self._tell_takers()
 
     def _reread(self):
