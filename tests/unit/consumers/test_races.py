@@ -257,6 +257,20 @@ def test_what_was_acknowledged_ahead_stays_so_over_a_snapshot_and_a_crash(stage)
     assert stage.consumer.has_settled(0)
 
 
+def test_what_a_snapshot_that_was_cut_off_has_left_is_not_pending_again(stage):
+    stage.done(stage.broker.publish, "a", 1)
+    delivery, = stage.join().take().messages()
+    stage.call(stage.consumers._snapshots.round)
+    stage.store.commit()        # its part, and nobody hears of it
+    stage.crash()
+    stage.done(stage.consumers.ack, "c", [(0, delivery.token)])
+    stage.done(stage.consumers._snapshots.round)
+
+    stage.crash()
+
+    assert stage.consumer.state.pending == {}
+
+
 def test_what_is_gone_and_could_not_be_written_is_written_a_little_later(stage, clock):
     stage.done(stage.broker.publish, "a", 1)
     stage.join().take()
