@@ -70,10 +70,15 @@ class New(Source):
             return start, stop, 0
         return self._pick(most)
 
+    @property
+    def is_held(self):
+        """Whether the cursor must wait before its next message."""
+        return self.left > 0 and self._batch.first + self._at in self._state.loose
+
     def _pick(self, most):
         """Look at each message: there are reasons why it may not go out."""
         batch, state, start = self._batch, self._state, None
-        while self._at < batch.count and (start is None or self._at - start < most):
+        while self._at < batch.count and (start is None or self._at - start < most) and not self.is_held:
             at, offset = self._at, self._batch.first + self._at
             if self._is_left_out(at, offset):
                 if start is not None or state.live >= self._consumer.options.max_pending:
