@@ -83,7 +83,7 @@ class Book:
         """A join failed for the disk: what it claimed waits again."""
         for offset, _ in held:
             one = self.wanted[offset]
-            if one.unsettled and not one.asked:
+            if one.unsettled:       # also what somebody settles meanwhile, if that fails
                 one.give_back(0.0, self.now)
                 one.hidden = True
 
@@ -127,7 +127,8 @@ class Book:
             if one.state == GONE:
                 one.state = NEW         # it may be told again
             elif asked and one.unsettled:
-                one.unsure = True
+                # An ack may be on disk; a reject that is left a letter, which has been seen.
+                one.unsure = one.unsure or any(ticket.verb == "ack" for ticket in asked)
                 if one.state != NEW:
                     one.give_back(0.0, self.now + self.grace_s)
             elif one.state == OUT and one.holder is None:
@@ -253,6 +254,8 @@ class Book:
             ticket.deliveries[offset] = one.delivery
             if must is False:
                 continue
+            if token is None and must is None and not ticket.vague:
+                one.hidden = True       # it counts if a hand-out is on its way that nobody has seen
             if ticket.verb == "extend":
                 one.extended_at = self.step
                 one.lease = min(one.lease, self.now + ticket.option)
@@ -260,7 +263,9 @@ class Book:
                 continue
             one.said_at = self.step
             one.rejected = one.rejected or ticket.verb == "reject"
-            if ticket.verb == "nack" and one.unsettled:
+            if ticket.verb == "nack" and one.state == NEW:
+                one.late = FAR
+            elif ticket.verb == "nack" and one.unsettled:
                 one.give_back(0.0, FAR)
             elif one.unsettled:
                 one.asked.append(ticket)
@@ -296,20 +301,23 @@ class Book:
                 one.unsure = one.vaguely = one.unsettled
             elif offset not in stale:
                 self._take(one, ticket, token)
-            elif one.state == BACK and ticket.verb == "nack":
+            elif one.state in (NEW, BACK) and ticket.verb == "nack":
                 one.late = max(self.now, ticket.at) + self.settings["ack_wait_s"] + self._backoff(one.delivery)[1]
         assert failed or least <= count <= most, f"{ticket.verb} counted {count}, not {least} to {most}"
 
     def _undo(self, one, ticket):
-        if ticket.verb in ("ack", "reject"):
+        if ticket.verb == "ack":
             one.unsure = one.unsettled      # the caller cannot know
-        if ticket.verb == "nack" and one.state == BACK and one.late == FAR:
+        elif ticket.verb == "reject" and one.unsettled and one.delivery == ticket.deliveries[one.offset]:
+            one.give_back(0.0, FAR)
+        if ticket.verb != "ack" and one.state in (NEW, BACK) and one.late == FAR:
             one.late = self.now + self.settings["ack_wait_s"] + self._backoff(one.delivery)[1]
         one.hidden = True
 
     def _take(self, one, ticket, token):
         newer = one.delivery != ticket.deliveries[one.offset]
         is_new = one.state == NEW and (not one.hidden or token in one.of_old)
+        unseen = token is None and ticket.must[one.offset] is None      # so is the number of that delivery
         if ticket.verb == "ack" and one.unsettled and not is_new:
             assert not newer, f"an ack was answered, and the message had come again: {one}"
             one.settle(ACKED, token)
@@ -317,9 +325,14 @@ class Book:
             assert not one.unsettled or one.removed or one.unsure, f"rejected, but no dead letter: {one}"
             if one.unsettled and one.unsure:
                 one.settle(ACKED)       # before the crash
-        elif ticket.verb == "nack" and one.state == BACK and not newer:
+        elif ticket.verb == "nack" and (one.state == BACK or (unseen and one.state == NEW)) and not newer:
             low, high = self._backoff(one.delivery) if ticket.option is None else (ticket.option, ticket.option)
-            one.due, one.late = ticket.at + low, max(ticket.at + high, self.now)
+            if unseen and ticket.option is None:
+                high = self._backoff(FAR)[1]
+            low = low if self.given_up < ticket.at else -FAR     # a fetch may have had it since, and given it up
+            one.give_back(ticket.at + low, max(ticket.at + high, self.now))
+        elif ticket.verb == "extend" and unseen and one.unsettled and not one.is_held(self.now) and not newer:
+            one.give_back(0.0, max(one.late, ticket.at + ticket.option + self._backoff(FAR)[1], self.now))
         elif ticket.verb == "extend" and one.state == OUT and not newer:
             one.lease = ticket.at + ticket.option
             one.late = max(one.lease, self.now)
@@ -374,7 +387,7 @@ class Book:
         return overdue
 
     def _is_overdue(self, one):
-        late = {NEW: 0.0, BACK: one.late, OUT: self._lapse(one)[1]}.get(one.state, FAR)
+        late = {NEW: one.late, BACK: one.late, OUT: self._lapse(one)[1]}.get(one.state, FAR)
         if one.hidden:      # it may have been handed out before the crash, and then it lapses
             late = max(late, self.graced + self._backoff(FAR)[1], self.lapsed + self._backoff(FAR)[1])
         most = self.settings["max_deliveries"]

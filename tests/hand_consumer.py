@@ -56,9 +56,9 @@ class CrashStore(HandStore):
         self._commit()
         self._pending = rest + self._pending
 
-    def fail(self):
-        """Let the disk be full for all that is pending."""
-        appends, self._pending = self._pending, []
+    def fail(self, most=None):
+        """Let the disk be full for the oldest *most* appends that are pending."""
+        appends, self._pending = self._pending[:most], [] if most is None else self._pending[most:]
         for append in appends:
             append.error = StoreFull("No room, says the test.")
         if appends:
@@ -151,6 +151,10 @@ class ConsumerStage:
     def consumers(self):
         return self.broker.consumers
 
+    @property
+    def pending(self):
+        return self.consumers.by_name[NAME].state.pending
+
     def close(self):
         gevent.killall(self.calls)
         self._cut()
@@ -172,9 +176,9 @@ class ConsumerStage:
         self.store.commit(most)
         self.look_at_log()
 
-    def fail(self):
+    def fail(self, most=None):
         self.book.failed()
-        self.store.fail()
+        self.store.fail(most)
 
     def tell(self):
         failed = self.store.tells_of_failure
@@ -328,7 +332,7 @@ class ConsumerStage:
                 self.look_at_log()
                 return greenlet.get()
             self.store.commit()
-            self.store.tell()
+            self.tell()
             self.store.let_read()
         raise AssertionError("there is no answer, and the store has nothing to do")
 
@@ -354,13 +358,16 @@ class ConsumerStage:
         self.book.sought(cursor)
 
     def redrive(self, offsets):
-        letters = self._letters(offsets)
-        assert self.at_once(lambda: self.consumers.redrive(NAME, offsets=offsets)) == len(letters)
-        self.book.settled_letters(letters)
+        self._settle_letters(self.consumers.redrive, offsets)
 
     def purge(self, offsets):
-        letters = self._letters(offsets)
-        assert self.at_once(lambda: self.consumers.purge(NAME, offsets=offsets)) == len(letters)
+        self._settle_letters(self.consumers.purge, offsets)
+
+    def _settle_letters(self, verb, offsets):
+        before = self._letters(offsets)
+        count = self.at_once(lambda: verb(NAME, offsets=offsets))
+        letters = sorted(self._letters(offsets))[:count]     # also what has died before it was the verb's turn
+        assert len(before) <= count == len(letters), f"{count} letters were settled, of {before}"
         self.book.settled_letters(letters)
 
     def _letters(self, offsets):

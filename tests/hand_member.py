@@ -29,10 +29,16 @@ class Worker:
         if isinstance(item, Gap):
             self.stage.book.gap(item.first, item.next, item.why)
         elif isinstance(item, Handout):
-            lease = self.stage.book.now + item.deadline_s
             for message in item.batch.messages():
-                self.stage.book.handed(self, message, item.delivery, item.token, lease)
+                self.stage.book.handed(self, message, item.delivery, item.token, self._lease_of(message))
         return item is not None
+
+    def _lease_of(self, message):
+        """Return until when the server leaves it *message*: that counts from the hand-out, which may be long ago."""
+        book, ends = self.stage.book, self.stage.pending[message.offset].due
+        ack_wait_s = book.settings["ack_wait_s"]
+        assert ends >= self.asked_at[0] + ack_wait_s or book.wanted[message.offset].extended_at, f"{message} {ends}"
+        return min(ends, book.now + ack_wait_s)
 
     def take_all(self):
         taken = False

@@ -2,7 +2,8 @@
 
 ``Broker`` is the log with its subscriptions, in any gevent program. ``Service`` and ``Server``
 put it on the wire for every zerorpc client; ``Client`` is ours. ``AckQueue`` and ``Table`` are a work
-queue and a mapping, in a directory or at a server; ``FifoStore`` and ``LatestStore`` keep what was received.
+queue and a mapping, in a directory or at a server; ``FifoStore`` and ``LatestStore`` keep what was received;
+``Receiver`` and ``ThreadedReceiver`` hand it to callbacks or into them, ``Messenger`` sends and subscribes.
 Importing this loads none of them: each is loaded when it is first used.
 """
 
@@ -14,10 +15,26 @@ from .payload import Undecodable
 from .version import __version__
 
 _HOMES = {
-    "AckQueue": "facade.ackqueue", "Broker": "broker", "Client": "client", "Empty": "views.workqueue",
-    "FifoStore": "spool.fifo", "Full": "views.workqueue", "Gap": "store", "LatestStore": "spool.latest",
-    "Policy": "policy", "Retention": "settings", "Server": "server",
-    "Service": "service", "Settings": "settings", "Table": "facade.ackqueue", "UniqueAckQueue": "facade.ackqueue",
+    "AckQueue": "facade.ackqueue",
+    "Broker": "broker",
+    "Chain": "filters.chain",
+    "Client": "client",
+    "Empty": "views.workqueue",
+    "FifoStore": "spool.fifo",
+    "Full": "views.workqueue",
+    "Gap": "store",
+    "LatestStore": "spool.latest",
+    "Messenger": "receive",
+    "Policy": "policy",
+    "Receiver": "receive",
+    "Retention": "settings",
+    "Server": "server",
+    "Service": "service",
+    "Settings": "settings",
+    "Source": "receive",
+    "Table": "facade.ackqueue",
+    "ThreadedReceiver": "receive",
+    "UniqueAckQueue": "facade.ackqueue",
     "serve": "server",
 }
 

@@ -6,11 +6,13 @@ whatever happens to it, commit and fan-out stay together.
 """
 
 import logging
+from functools import partial
 from uuid import uuid4
 
 from .bridge import ThreadBridge
 from .checks import within
 from .clock import now_us
+from .compression import zstd_if_there
 from .consumers import Consumers
 from .errors import (
     EpochMismatch,
@@ -25,11 +27,15 @@ from .errors import (
     ZStreamPubError,
 )
 from .fanout import FanOut
+from .filtered import FilteredSubscription
+from .filters.sieve import sieve_of
+from .filters.words import filters_of_a_member
 from .intake import Intake
 from .policy import BUILT_IN, find_policy
 from .receipts import Receipts
 from .schedule import Schedule
 from .settings import Settings
+from .sifter import Sifter
 from .start import Starts
 from .subscription import Subscription
 from .topics import PatternSet, check_topic
@@ -50,8 +56,10 @@ class Broker(Intake):
         super().__init__(store, settings or Settings())
         self.epoch = store.epoch
         self._fan_out = FanOut(store.bounds()[1], self._answer, self._turned, self._fail_by_bug)
+        self._sifter = Sifter(self._end_by_bug)
         self.schedule = Schedule(store, self.append, self.settings.max_scheduled, self._fail_by_bug)
         self.policies = {**BUILT_IN, **{policy.name: policy for policy in policies}}
+        self.zstd = zstd_if_there()         # for whom batches travel compressed
         self.subscriptions = {}
         self._readers = {}                  # of the consumers, by name
         self.on_failed = _ignore
@@ -104,6 +112,9 @@ class Broker(Intake):
     def _fail_by_bug(self, error):
         self._fail(self.report(error))
 
+    def _end_by_bug(self, subscription, error):
+        subscription.end(self.report(error))
+
     def _fail(self, error):
         if self.failed is None:
             self.failed = error
@@ -116,19 +127,21 @@ class Broker(Intake):
     # --- subscribing ---------------------------------------------------------------------------
 
     def subscribe(self, patterns=None, *, start="new", until=None, epoch=None, policy=None, max_messages=None,
-                  max_bytes=None, block_timeout_s=None, name=None, consumer=None, **joining):
+                  max_bytes=None, block_timeout_s=None, name=None, filters=None, consumer=None, **joining):
         """Return a :class:`Subscription` to *patterns* (text or a list of texts; None: all topics).
 
         With *consumer*, a name, it is a Member of that durable consumer, see :meth:`Consumers.join`, which says what
         else may be given; *patterns* None then means those that it has.
 
         *start*: ``"new"``, ``"earliest"``, an offset, ``{"time": seconds}``, ``{"last": n}`` or
-        ``"last"``; *until*: an offset or ``"end"``. Raises InvalidTopic, InvalidOption,
-        OffsetOutOfRange, EpochMismatch, LimitExceeded.
+        ``"last"``; *until*: an offset or ``"end"``; *filters*: which messages it wants, see docs/filters.rst.
+        Raises InvalidTopic, InvalidOption, OffsetOutOfRange, EpochMismatch, LimitExceeded.
         """
         self.check_thread()
         self.check_admission()
         if consumer is not None:
+            if filters is not None:
+                raise filters_of_a_member()
             _refuse(until=until, epoch=epoch, policy=policy, max_messages=max_messages, block_timeout_s=block_timeout_s)
             return self.consumers.join(consumer, patterns, start=start, max_bytes=max_bytes, subscription_name=name,
                                        **joining)
@@ -141,13 +154,15 @@ class Broker(Intake):
             max_bytes=within("max_bytes", max_bytes, limits.queue_bytes, 1, limits.max_queue_bytes),
             block_timeout_s=within("block_timeout_s", block_timeout_s, limits.block_timeout_s, 0,
                                     limits.max_block_timeout_s, float))
+        sieve = sieve_of(filters)
         policy = find_policy(limits.policy if policy is None else policy, self.policies)
         if epoch is not None and epoch != self.epoch:
             raise EpochMismatch(f"This log is {self.epoch}, not {epoch!r}: it was made anew or restored. "
                                 "Its offsets mean other messages; start from 'earliest' or 'new'.", epoch=self.epoch)
         where = self.starts.find(start, wanted, until)
         until = self.starts.find_until(until)
-        subscription = Subscription(self, uuid4().hex, wanted, policy, until=until, name=name, **bounds, **where)
+        kind = Subscription if sieve is None else partial(FilteredSubscription, sieve, self._sifter)
+        subscription = kind(self, uuid4().hex, wanted, policy, until=until, name=name, **bounds, **where)
         self.check_admission()     # finding the start may have taken a while
         return self._add(subscription)
 
@@ -165,7 +180,7 @@ class Broker(Intake):
         """Forget *subscription* (it calls this as it ends)."""
         found = self.subscriptions.pop(subscription.id, None) or self._readers.pop(subscription.id, None)
         if found is not None:
-            self._fan_out.remove(subscription)
+            self._fan_out.remove(subscription.offered)
 
     def add_reader(self, reader):
         """Feed *reader*, the subscription of a consumer, which is nobody's own."""
@@ -175,7 +190,7 @@ class Broker(Intake):
 
     def _add(self, subscription):
         self.subscriptions[subscription.id] = subscription
-        self._fan_out.add(subscription)
+        self._fan_out.add(subscription.offered)
         subscription.begin()
         return subscription
 
@@ -204,16 +219,23 @@ class Broker(Intake):
 
     def get(self, offset):
         """Return the message at *offset*, or None."""
-        offset = within("offset", offset, None, 0, 1 << 53)
-        return _only(self.store.get(offset))
+        return _only(self.batch_at(offset))
+
+    def batch_at(self, offset):
+        """Return the message at *offset* as a batch of one, or None."""
+        return self.store.get(within("offset", offset, None, 0, 1 << 53))
 
     def last(self, topic, key=None):
         """Return the newest message of *topic* (with *key*), or None, also if that one has expired."""
+        return _only(self.last_batch(topic, key))
+
+    def last_batch(self, topic, key=None):
+        """Return what :meth:`last` does as a batch of one, or None."""
         check_topic(topic)
         if key is not None and not isinstance(key, (str, bytes)):
             raise InvalidOption(f"key is text or bytes, not {type(key).__name__}.", option="key")
         batch = self.store.last(topic, key)
-        return None if batch is None or batch.soonest_expiry <= now_us() else _only(batch)
+        return None if batch is None or batch.soonest_expiry <= now_us() else batch
 
     def topics(self, patterns=">"):
         """Return ``[{"topic", "messages", "bytes", "next"}, ...]`` of what is kept."""
@@ -229,6 +251,7 @@ class Broker(Intake):
         return {
             "epoch": self.epoch, "first": first, "next": self.next,
             "published": self._fan_out.published, "refused": self.refused, "offered": self._fan_out.offered,
+            "filtered": self._sifter.filtered, "sift_us": self._sifter.turn_us.summary(),
             "pending_bytes": self.pending_bytes, "subscriptions": len(self.subscriptions),
             "deliver_us": self._fan_out.turn_us.summary(), "scheduled": self.schedule.stats(),
             "consumers": self.consumers.stats(), "store": self.store.stats(), "server": self.server_stats(),
@@ -290,7 +313,7 @@ def _refuse(**options):
 
 
 def _only(batch):
-    return None if batch is None else batch.messages()[0]
+    return None if batch is None else batch.verified_messages()[0]
 
 
 def _ignore(_):

@@ -14,6 +14,7 @@ from .errors import SubscriberSilent
 
 _RESERVE = 2                    # credits kept for the goodbye: the end item, then the error
 _TURN_ITEMS = 64                # of one stream, then it is the others' turn
+_TURN_S = 0.002
 _UNDER_WAY_BYTES = 1 << 20      # that a batch-format client has not granted credit for yet, on one stream
 _PEER_BYTES = 8 << 20           # the same, on all streams of one connection; beyond it each stream may have
 _LEAST_BYTES = 1 << 19          # this much: a client need not grant before it has consumed half of it
@@ -172,6 +173,7 @@ class Stream(Channel):
         if subscription.error is not None:
             self._say_goodbye()
             return
+        ends = monotonic() + _TURN_S
         for _ in range(_TURN_ITEMS):
             if self.credit <= self.reserve or self.peer.unsent or self._is_under_way_full():
                 break
@@ -181,6 +183,9 @@ class Stream(Channel):
             self._send_item(blob)
             if self.peer.channels.get(self.id) is not self:
                 return      # the peer vanished in the middle
+            if monotonic() > ends:      # compressing takes its time
+                self.wake()
+                break
         else:
             self.wake()
         if subscription.ended and not feed.pending:

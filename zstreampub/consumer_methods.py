@@ -37,7 +37,8 @@ class ConsumerMethods:
     def nack(self, consumer, deliveries, options=None):
         """Give deliveries back, to be delivered again later; returns how many.
 
-        options: delay_s (without it the consumer's backoff decides), reason (text).
+        options: delay_s (without it the consumer's backoff decides), reason (text), unseen (true: nobody has looked at
+        them, so this delivery does not count).
         """
         return self._settle("nack", consumer, deliveries, options)
 
@@ -66,8 +67,9 @@ class ConsumerMethods:
 
         options: count (1), timeout_s (0: do not wait), offset (that very message).
         """
-        found = self._broker.consumers.fetch(consumer, **given(options, ("count", "timeout_s", "offset")))
-        return [{**one.as_map(), "delivery": one.delivery, "token": one.token} for one in found]
+        found = self._broker.consumers.fetch_handouts(consumer, **given(options, ("count", "timeout_s", "offset")))
+        return [{**fields, "delivery": handout.delivery, "token": handout.token}
+                for handout in found for fields in handout.batch.maps()]
 
     @described
     def peek(self, consumer):

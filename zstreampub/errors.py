@@ -147,6 +147,17 @@ class GapError(ZStreamPubError):
     """Messages are missing in ``[first, next)`` and the subscriber wanted to be told by exception."""
 
 
+class UndecodablePayload(ZStreamPubError):
+    """A reader was given a message whose payload it cannot decode: ``offset``, ``topic``, ``raw`` bytes, ``why``."""
+
+    @classmethod
+    def of(cls, message):
+        """Return the error about *message*, whose payload is an Undecodable."""
+        raw, why = message.payload.raw, message.payload.reason
+        return cls(f"The payload of message {message.offset} of {message.topic} cannot be decoded: {why}",
+                   offset=message.offset, topic=message.topic, raw=raw, why=why)
+
+
 # --- the operator must act ------------------------------------------------------
 
 class StoreError(ZStreamPubError):

@@ -7,6 +7,7 @@ the goodbye and the messages are the same on either way. Nothing here waits.
 import struct
 from collections import deque
 
+from .compression import ZSTD
 from .errors import ZStreamPubError
 from .store import Gap
 from .wire import pack
@@ -14,6 +15,7 @@ from .wire import pack
 _FRAME_BYTES = 128 * 1024       # of batches in one item; a single larger batch goes alone
 _FRAME_BATCHES = 256
 _BIN = struct.Struct(">cI")
+_HEADERS_ONLY = pack("headers_only") + pack(True)
 _ARRAY = struct.Struct(">cH")
 
 
@@ -52,7 +54,7 @@ class Feed:
     def keepalive(self):
         """Return a keepalive item, or None while there is something better to send."""
         subscription = self.subscription
-        if not subscription.live or subscription.queue or self.pending:
+        if not subscription.is_idle or self.pending:
             return None
         return self._control({"control": "keepalive", "offset": subscription.position})
 
@@ -90,7 +92,7 @@ class Feed:
 class MapFeed(Feed):
     """One message a map, one map an item: what any zerorpc client understands."""
 
-    def __init__(self, broker, subscription):
+    def __init__(self, broker, subscription, _=None):
         super().__init__(broker, subscription)
         self._items = deque()
         self._at = 0
@@ -107,7 +109,10 @@ class MapFeed(Feed):
         return head + self._items.popleft()
 
     def _open(self, batch):
-        self._items.extend(batch.map_items())
+        items = batch.map_items()
+        if self.subscription.headers_only:      # a fixmap: nine fields at most, so there is room for one
+            items = (b"".join((bytes((item[0] + 1,)), memoryview(item)[1:], _HEADERS_ONLY)) for item in items)
+        self._items.extend(items)
         self._at = batch.first
 
     @property
@@ -120,12 +125,16 @@ class MapFeed(Feed):
 
 
 class BatchFeed(Feed):
-    """Many batches an item, as they are stored; each item has a running number."""
+    """Many batches an item, as they are stored; each item has a running number.
+
+    With *zstd*, a Zstd, batches that shrink by it are sent so.
+    """
 
     counts_bytes = True
 
-    def __init__(self, broker, subscription):
+    def __init__(self, broker, subscription, zstd=None):
         super().__init__(broker, subscription)
+        self._zstd = zstd
         self._number = 0
         self._in_hand = None        # a control that has to wait until the batches before it are sent
 
@@ -145,15 +154,19 @@ class BatchFeed(Feed):
                 self._in_hand = item
                 break
             count += self._add(parts, item)
-            room -= len(parts[-1])
+            room -= item.size       # plain: the client unpacks an item as a whole
         if not count:
             return None
         return b"".join((head, _ARRAY.pack(b"\xdc", count + 1), pack(self._count()), *parts))
 
     def _add(self, parts, batch):
         """Put *batch* into *parts*; return how many elements of the item it is."""
-        parts += (_BIN.pack(b"\xc6", batch.size), batch.packed)
+        compressed = self._zstd and self._zstd.parts(batch)
+        parts += compressed or (_BIN.pack(b"\xc6", batch.size), batch.packed)
         return 1
+
+    def _agreed(self):
+        return {"compression": ZSTD} if self._zstd else {}
 
     @property
     def pending(self):

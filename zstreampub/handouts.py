@@ -30,7 +30,7 @@ class _MemberFeed(Feed):
         return str(error)
 
     def _agreed(self):
-        return self.subscription.agreed()
+        return {**super()._agreed(), **self.subscription.agreed()}
 
     def _tell(self, item):
         return super()._tell(item) if isinstance(item, Gap) else self._control(item.fields)
@@ -65,6 +65,7 @@ _MEMBER_FEEDS = {"map": MemberMapFeed, "batch": MemberBatchFeed}
 
 
 def open_feed(form, broker, subscription):
-    """Return the feed of *subscription*, which may be a member, in the *form* ``map`` or ``batch``."""
+    """Return the feed of *subscription*, which may be a member, in the *form* that ``parse_subscribe`` returned."""
+    form, _, compressed = form.partition("+")
     feeds = _MEMBER_FEEDS if subscription.policy.name == "consumer" else FEEDS
-    return feeds[form](broker, subscription)
+    return feeds[form](broker, subscription, broker.zstd if compressed else None)

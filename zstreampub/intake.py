@@ -6,6 +6,7 @@ A publisher's greenlet only queues and waits: whatever happens to it, commit and
 from gevent.event import AsyncResult, Event
 
 from .checks import check_options
+from .codecs import encode, encode_one
 from .errors import (
     BatchTooLarge,
     InvalidPayload,
@@ -35,9 +36,10 @@ class Intake:
         self._idle = Event()
         self._idle.set()
 
-    def publish(self, topic, payload, *, headers=None, key=None, id=None, timeout_s=None, **terms):
+    def publish(self, topic, payload, *, content_type=None, headers=None, key=None, id=None, timeout_s=None, **terms):
         """Store one message and return its offset; it is on disk then.
 
+        *content_type* says how the payload is written (see codecs.py): "json", "cbor", "bytes", ...; None: as msgpack.
         *terms* are those of :data:`~zstreampub.publishing.TERMS`: ``unique``, ``expected_next``, ``ttl_s``, ``delay_s``
         or ``at`` (then it returns an id for ``schedule.cancel``), ``wait``, ``wait_count``, ``wait_for``,
         ``wait_timeout_s`` (then it returns a map, see receipts.py). docs/protocol.rst says what each does.
@@ -45,13 +47,18 @@ class Intake:
         Raises InvalidTopic, InvalidPayload, InvalidOption, MessageTooLarge, LimitExceeded, NextMismatch, DuplicateId,
         StoreFull, RequestTimeout (after *timeout_s*; the message may be stored all the same).
         """
+        if content_type is not None:
+            payload, headers = encode_one(payload, headers, content_type)
         keys, ids, columns = [None if value is None else [value] for value in (key, id, headers)]
         terms = parse_terms(check_options(terms, TERMS), id is not None)
         order = self.order(publish_result, topic, [payload], keys, ids, columns, terms)
         return self.submit_and_wait(order, timeout_s)
 
-    def publish_many(self, topic, payloads, *, headers=None, keys=None, ids=None, timeout_s=None, **terms):
+    def publish_many(self, topic, payloads, *, content_type=None, headers=None, keys=None, ids=None, timeout_s=None,
+                     **terms):
         """Store all of *payloads* or none; return ``(first, next)``. Like :meth:`publish` in all else."""
+        if content_type is not None:
+            payloads, headers = encode(payloads, headers, content_type)
         terms = parse_terms(check_options(terms, TERMS), ids is not None)
         order = self.order(publish_many_result, topic, payloads, keys, ids, headers, terms)
         return self.submit_and_wait(order, timeout_s)

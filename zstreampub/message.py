@@ -1,4 +1,4 @@
-"""Message and Batch: what is published, and the one byte format of disk, queue and wire.
+"""Batch: what is published, and the one byte format of disk, queue and wire.
 
 A batch is a run of messages of one topic, appended together. Its bytes are made
 once, by the publisher; the store fills in ``first`` and ``time`` (:meth:`Batch.seal`)
@@ -31,18 +31,19 @@ import struct
 
 import msgpack
 
+from .codecs import decode_all
 from .columns import HAS_EXPIRY, HAS_IDS, HAS_LENGTHS, HAS_METADATA, HEADER, Columns, checksum, flags_of
 from .errors import BatchTooLarge, InvalidBatch, StoreCorrupt
 from .payload import (
     METADATA_COLUMNS,
     Undecodable,
-    can_be_carried,
     check_metadata,
     content_id,
     pack_payloads,
     unpack_column,
     unpack_payload,
 )
+from .single import REASONS, Message, packed_maps
 from .topics import check_topic
 
 VERSION = 1
@@ -52,52 +53,15 @@ _MICRO = 1_000_000
 _pack = msgpack.Packer(use_bin_type=True).pack
 
 
-class Message:
-    """One message as a reader sees it.
-
-    ``offset`` is its position in the log, ``time`` seconds since the epoch (float),
-    ``headers`` a dict or None, ``key`` and ``id`` text, bytes or None, ``expires`` seconds
-    since the epoch (float) or None.
-    """
-
-    __slots__ = ("topic", "offset", "time", "payload", "key", "id", "headers", "expires")
-
-    def __init__(self, topic, offset, time, payload, key=None, id=None, headers=None, expires=None):
-        self.topic = topic
-        self.offset = offset
-        self.time = time
-        self.payload = payload
-        self.key = key
-        self.id = id
-        self.headers = headers
-        self.expires = expires
-
-    def as_map(self):
-        """Return the form that a stock zerorpc client gets: a dict without the unset fields."""
-        fields = {"topic": self.topic, "offset": self.offset, "time": self.time, "payload": self.payload}
-        for name in METADATA_COLUMNS:
-            value = getattr(self, name)
-            if value is not None:
-                fields[name] = value
-        if isinstance(self.payload, Undecodable):
-            fields.update(payload=self.payload.raw, error="InvalidPayload")
-        return fields
-
-    def __repr__(self):
-        return f"<Message {self.offset} {self.topic} {self.payload!r:.60}>"
-
-    def __eq__(self, other):
-        return isinstance(other, Message) and self.as_map() == other.as_map()
-
-
 class Batch:
     """Some messages of one topic, packed.
 
     ``packed`` are the bytes of the format above; ``first``, ``count``, ``time_us`` and
     ``topic`` repeat what stands in them. ``next`` is the offset after the last message.
+    ``squeezed`` is kept here for compression.py: what follows the header, compressed.
     """
 
-    __slots__ = ("packed", "topic", "count", "first", "time_us", "_map_items", "_soonest")
+    __slots__ = ("packed", "topic", "count", "first", "time_us", "squeezed", "_map_items", "_soonest")
 
     def __init__(self, packed, topic, count, first, time_us):
         self.packed = packed
@@ -105,6 +69,7 @@ class Batch:
         self.count = count
         self.first = first
         self.time_us = time_us
+        self.squeezed = None
         self._map_items = None
         self._soonest = None
 
@@ -184,8 +149,11 @@ class Batch:
         return batch
 
     @classmethod
-    def assemble(cls, topic, values, metadata, first=0, time_us=0):
-        """Make a batch of payloads that are packed already, a non-empty list; nothing is checked."""
+    def assemble(cls, topic, values, metadata, first=0, time_us=0, sound=True):
+        """Make a batch of payloads that are packed already, a non-empty list; nothing is checked.
+
+        *sound* False: they come from a batch that does not fit its checksum, so this one is not to fit either.
+        """
         name = topic.encode()
         lengths = list(map(len, values))
         flags = 0
@@ -200,7 +168,8 @@ class Batch:
             parts.append(tail)
         body = b"".join(parts)
         head = HEADER.pack(VERSION, flags, len(name), len(values), first, time_us, sum(lengths), len(tail), 0)
-        packed = b"".join((head[:-4], checksum(head, body).to_bytes(4, "big"), body))
+        crc = checksum(head, body) if sound else ~checksum(head, body) & 0xffffffff
+        packed = b"".join((head[:-4], crc.to_bytes(4, "big"), body))
         return cls(packed, topic, len(values), first, time_us)
 
     def seal(self, first, time_us):
@@ -213,14 +182,22 @@ class Batch:
 
     # --- reading -----------------------------------------------------------------
 
+    @property
+    def is_sound(self):
+        """Whether the bytes are what the publisher packed. Offset and time do not count: the store fills them in."""
+        packed = self.packed
+        return checksum(packed, memoryview(packed)[HEADER.size:]) == int.from_bytes(packed[32:36], "big")
+
     def verify(self):
-        """Raise StoreCorrupt unless the bytes are what the publisher packed."""
-        if checksum(self.packed, memoryview(self.packed)[HEADER.size:]) != HEADER.unpack_from(self.packed)[-1]:
-            raise StoreCorrupt(f"The batch at offset {self.first} does not fit its checksum.", offset=self.first)
+        """Return this batch. Raises StoreCorrupt if it is not sound."""
+        if not self.is_sound:
+            raise StoreCorrupt(f"The batch at offset {self.first} does not fit its checksum.", offset=self.first,
+                               next=self.next)
+        return self
 
     @property
     def payloads(self):
-        """The decoded payloads, a list; an :class:`Undecodable` where a value is broken."""
+        """The payloads as msgpack values, a list; an :class:`Undecodable` where a value is broken."""
         columns = Columns(self.packed)
         values = unpack_column(columns.payloads, columns.lengths(self.count))
         if values is None:      # the slow way finds the one bad payload
@@ -259,18 +236,40 @@ class Batch:
             self._soonest = min((us for us in self.expires or () if us is not None), default=NEVER_US)
         return self._soonest
 
-    def messages(self):
-        """Return the messages, decoded, as a list of :class:`Message`."""
+    def messages(self, decoded=True):
+        """Return the messages as a list of :class:`Message`.
+
+        A payload whose header ``content-type`` says how it was written is decoded (see codecs.py) unless *decoded*
+        is False: then it is the msgpack value that stock clients get.
+        """
         topic, time = self.topic, self.time
         offsets = range(self.first, self.next)
-        columns = self._shown_columns()
+        columns = self.shown_columns()
         if not columns:
             return [Message(topic, offset, time, payload) for offset, payload in zip(offsets, self.payloads)]
+        payloads, headers = self.payloads, columns.get("headers")
+        if decoded and headers is not None:
+            payloads = decode_all(payloads, headers)
         nothing = [None] * self.count
         shown = (columns.get(name, nothing) for name in METADATA_COLUMNS)
-        return [Message(topic, offset, time, *fields) for offset, *fields in zip(offsets, self.payloads, *shown)]
+        return [Message(topic, offset, time, *fields) for offset, *fields in zip(offsets, payloads, *shown)]
 
-    def _shown_columns(self):
+    def maps(self):
+        """Return the messages as a list of the maps that stock clients get, nothing decoded but msgpack."""
+        return [message.as_map() for message in self.verified_messages(decoded=False)]
+
+    def verified_messages(self, decoded=True):
+        """Return what :meth:`messages` does; of a batch that is not sound all payloads are an :class:`Undecodable`."""
+        if self.is_sound:
+            return self.messages(decoded)
+        columns = Columns(self.packed)
+        if self.count > columns.payload_bytes:      # as much may be wrong as the number of messages
+            self.verify()
+        reason = REASONS["StoreCorrupt"]
+        return [Message(self.topic, offset, self.time, Undecodable(raw, reason, "StoreCorrupt"))
+                for offset, raw in zip(range(self.first, self.next), columns.raw_payloads(self.count))]
+
+    def shown_columns(self):
         """Return the metadata as readers see it: times in seconds."""
         columns = self.metadata
         if "expires" in columns:
@@ -298,13 +297,13 @@ class Batch:
             return self
         values = self.raw_payloads[start:stop]
         metadata = {name: column[start:stop] for name, column in self.metadata.items()}
-        return self.assemble(self.topic, values, metadata, self.first + start, self.time_us)
+        return self.assemble(self.topic, values, metadata, self.first + start, self.time_us, self.is_sound)
 
     def singles(self, places):
         """Return the messages at *places*, each as a batch of its own."""
-        raws, columns = self.raw_payloads, self.metadata
+        raws, columns, sound = self.raw_payloads, self.metadata, self.is_sound
         return [self.assemble(self.topic, [raws[at]], {name: [column[at]] for name, column in columns.items()},
-                              self.first + at, self.time_us) for at in places]
+                              self.first + at, self.time_us, sound) for at in places]
 
     def count_within(self, room, most, at_end=False):
         """Return how many messages at its start (or *at_end*), at most *most*, make a batch of *room* bytes or less."""
@@ -321,19 +320,5 @@ class Batch:
     def map_items(self):
         """Return each message as the packed map that a stock client gets (made once, then kept)."""
         if self._map_items is None:
-            self._map_items = self._make_map_items()
+            self._map_items = packed_maps(self)
         return self._map_items
-
-    def _make_map_items(self):
-        head = _pack("topic") + _pack(self.topic) + _pack("time") + _pack(self.time) + _pack("offset")
-        columns = self._shown_columns()
-        items = []
-        for at, raw in enumerate(self.raw_payloads):
-            extra = {name: column[at] for name, column in columns.items() if column[at] is not None}
-            if not can_be_carried(raw):
-                extra["error"] = "InvalidPayload"
-                raw = _pack(raw)
-            tail = b"".join(_pack(name) + _pack(value) for name, value in extra.items())
-            items.append(b"".join((bytes((0x84 + len(extra),)), head, _pack(self.first + at),
-                                   b"\xa7payload", raw, tail)))
-        return items

@@ -23,16 +23,18 @@ _pack = msgpack.Packer(use_bin_type=True).pack
 
 
 class Undecodable:
-    """Stands where a payload should be that is not one valid msgpack value.
+    """Stands where a payload should be that cannot be read.
 
-    ``raw`` has the bytes as published, ``reason`` says what is wrong with them.
+    ``raw`` has its bytes, ``reason`` says what is wrong with them, and ``error`` is ``InvalidPayload``, or
+    ``StoreCorrupt`` if they are not what was published.
     """
 
-    __slots__ = ("raw", "reason")
+    __slots__ = ("raw", "reason", "error")
 
-    def __init__(self, raw, reason):
+    def __init__(self, raw, reason, error="InvalidPayload"):
         self.raw = raw
         self.reason = reason
+        self.error = error
 
     def __repr__(self):
         return f"<Undecodable payload of {len(self.raw)} bytes: {self.reason}>"

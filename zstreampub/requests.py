@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from . import steering
 from .checks import check_options
+from .compression import MAX_PLAIN_BYTES, ZSTD, ExtType
 from .errors import InvalidBatch, InvalidOption, MalformedRequest
+from .filters.words import filters_of_a_member
 from .message import Batch
 from .publishing import TERMS, Order, check_may_publish, parse_terms, publish_many_result, publish_result
 from .store import Append
@@ -23,7 +25,7 @@ _RETRY_OPTIONS = ("producer", "sequence", "deadline", "deadline_clock")
 _PUBLISH_OPTIONS = ("headers", "key", "id", *TERMS, *_RETRY_OPTIONS)
 _PUBLISH_MANY_OPTIONS = ("headers", "keys", "ids", *TERMS, *_RETRY_OPTIONS)
 _SUBSCRIBE_OPTIONS = ("start", "until", "epoch", "policy", "max_messages", "max_bytes", "block_timeout_s",
-                      "format", "name", "consumer")
+                      "format", "compression", "name", "filters", "consumer")
 FORMATS = ("map", "batch")
 
 
@@ -55,11 +57,27 @@ def parse_append(broker, batches, options=None):
     options = check_options(options, _RETRY_OPTIONS)
     if not isinstance(batches, (list, tuple)) or not 0 < len(batches) <= MAX_BATCHES:
         raise InvalidBatch(f"append takes a list of 1 to {MAX_BATCHES} packed batches.")
-    limits = broker.settings
-    checked = [Batch.check(packed, limits.max_message_bytes, limits.max_batch_messages) for packed in batches]
+    checked = _checked(broker, batches)
     for batch in checked:
         check_may_publish(batch.topic)
     return _identified(Order(Append(checked), append_result), options)
+
+
+def _checked(broker, parts):
+    """Return the batches of *parts*, each packed or compressed."""
+    limits, room, checked = broker.settings, MAX_PLAIN_BYTES, []
+    for packed in parts:
+        squeezed = None
+        if type(packed) is ExtType:
+            if broker.zstd is None:
+                raise InvalidBatch("This server takes no compressed batches: see 'compressions' in about().")
+            packed, squeezed = broker.zstd.unpack(packed, min(room, limits.max_batch_bytes))
+            room -= len(packed)
+        batch = Batch.check(packed, limits.max_message_bytes, limits.max_batch_messages)
+        if squeezed is not None and len(squeezed) < batch.size:
+            batch.squeezed = squeezed
+        checked.append(batch)
+    return checked
 
 
 def append_result(append):
@@ -91,12 +109,23 @@ def parse_publishing(name, broker, args):
 
 
 def parse_subscribe(patterns=None, options=None):
-    """Return ``(format, keyword arguments of Broker.subscribe)`` of one ``subscribe`` call."""
+    """Return ``(format, keyword arguments of Broker.subscribe)`` of one ``subscribe`` call.
+
+    The format is ``map``, ``batch``, or ``batch+zstd`` where batches may be compressed so.
+    """
     joins = isinstance(options, dict) and options.get("consumer") is not None
+    if joins and options.get("filters") is not None:
+        raise filters_of_a_member()
     options = check_options(options, steering.JOIN_OPTIONS if joins else _SUBSCRIBE_OPTIONS)
     form = options.pop("format", "map")
     if form not in FORMATS:
         raise InvalidOption(f"format is one of {', '.join(FORMATS)}, not {form!r:.60}.", option="format")
+    readable = options.pop("compression", None) or ()
+    if not isinstance(readable, (list, tuple)) or (readable and form != "batch"):
+        raise InvalidOption("compression is a list of what the client can read, such as ['zstd'], with format 'batch'.",
+                            option="compression")
+    if ZSTD in readable:
+        form = f"{form}+{ZSTD}"
     name = options.get("name")
     if name is not None and not (isinstance(name, str) and len(name) <= 255):
         raise InvalidOption("name is text of at most 255 characters.", option="name")

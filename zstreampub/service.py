@@ -13,6 +13,7 @@ import zerorpc
 from gevent.event import Event
 
 from . import requests
+from .compression import ZSTD
 from .consumer_methods import ConsumerMethods
 from .described import described
 from .handouts import open_feed
@@ -55,7 +56,8 @@ class Service(ConsumerMethods):
     def subscribe(self, patterns=None, options=None):
         """Stream the messages of topics that match; patterns: text or a list, '>' for all.
 
-        options: start, until, epoch, policy, max_messages, max_bytes, block_timeout_s, format, name.
+        options: start, until, epoch, policy, max_messages, max_bytes, block_timeout_s, format, compression, name,
+        filters.
         With consumer (a name): join that durable consumer and share its messages; acknowledge with ack.
         """
         form, arguments = requests.parse_subscribe(patterns, options)
@@ -101,12 +103,12 @@ class Service(ConsumerMethods):
     @described
     def get(self, offset):
         """Return the message at this offset, or nil."""
-        return _as_map(self._broker.get(offset))
+        return _as_map(self._broker.batch_at(offset))
 
     @described
     def last(self, topic, key=None):
         """Return the newest message of a topic, with this key if given, or nil."""
-        return _as_map(self._broker.last(topic, key))
+        return _as_map(self._broker.last_batch(topic, key))
 
     @described
     def subscriptions(self):
@@ -126,6 +128,7 @@ class Service(ConsumerMethods):
                   "queue_messages", "queue_bytes", "policy")
         return {"version": __version__, "epoch": broker.epoch, "first": broker.store.bounds()[0],
                 "next": broker.next, "clock": time.monotonic(), "time": time.time(),
+                "compressions": [ZSTD] if broker.zstd else [],
                 **{name: getattr(settings, name) for name in limits}}
 
     def _publish(self, name, *args):
@@ -147,8 +150,8 @@ class _Alarm:
         return woken
 
 
-def _as_map(message):
-    return None if message is None else message.as_map()
+def _as_map(batch):
+    return None if batch is None else batch.maps()[0]
 
 
 def _plain(item):

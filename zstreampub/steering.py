@@ -12,10 +12,11 @@ SETTINGS = ("mode", "ack_wait_s", "backoff_s", "jitter", "max_deliveries", "max_
             "max_dead", "inactive_s")
 CREATE_OPTIONS = ("start", *SETTINGS)
 UPDATE_OPTIONS = SETTINGS[1:]
-JOIN_OPTIONS = ("consumer", *CREATE_OPTIONS, "max_in_flight", "max_bytes", "member", "held", "format", "name")
+JOIN_OPTIONS = ("consumer", *CREATE_OPTIONS, "max_in_flight", "max_bytes", "member", "held", "format",
+                "compression", "name")
 
 # What settles, and the options that it takes; extend takes its seconds as an argument.
-SETTLING = {"ack": ("before",), "nack": ("delay_s", "reason"), "reject": ("reason",), "extend": ()}
+SETTLING = {"ack": ("before",), "nack": ("delay_s", "reason", "unseen"), "reject": ("reason",), "extend": ()}
 
 MAX_ENTRIES = 8_192         # of deliveries, in one call: each is looked up on the hub, in 4 us
 _LONGEST_WORK_S = 366 * 86_400.0

@@ -46,7 +46,8 @@ class Subscription(Taking):
         self.live = live
         self.name = name
         self.skips_expired = True   # a consumer decides for itself
-        self.dropped = self.conflated = self.delivered = 0
+        self.headers_only = False
+        self.dropped = self.conflated = self.delivered = self.filtered = 0
         self.block_timeout_s = block_timeout_s
         self._broker = broker
         self._trims = trims
@@ -60,6 +61,11 @@ class Subscription(Taking):
         self._parts = deque()       # the rest of a batch of which some has expired
 
     # --- the broker's side -------------------------------------------------------------
+
+    @property
+    def offered(self):
+        """Who is offered what this one is to get."""
+        return self
 
     def begin(self):
         """Start reading, unless live already (the broker calls this once, when it has filed the subscription)."""
@@ -210,7 +216,7 @@ class Subscription(Taking):
                 "policy": self.policy.name, "position": position, "lag": max(self._broker.next - position, 0),
                 "queued_messages": self.queue.messages, "queued_bytes": self.queue.bytes,
                 "delivered": self.delivered, "dropped": self.dropped, "conflated": self.conflated,
-                "holding": len(self._holds)}
+                "filtered": self.filtered, "holding": len(self._holds)}
 
     def take(self):
         """Return the next batch or gap, None if there is nothing now; never wait."""
@@ -234,7 +240,7 @@ class Subscription(Taking):
                 raise StopIteration
             if isinstance(item, Gap):
                 return item
-            self._messages.extend(item.messages())
+            self._messages.extend(item.verified_messages())
         return self._messages.popleft()
 
     # --- reading the log ---------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Taking: how a program waits for what comes, at a subscription and at a member alike."""
 
+from typing import Any
+
 from gevent.event import Event
 
 from .errors import RequestTimeout
@@ -8,8 +10,11 @@ from .errors import RequestTimeout
 class Taking:
     """What both are beside a feed: waited for, iterated over, closed at the end of a ``with``.
 
-    It is given ``take()``, which never waits, ``ended``, ``error`` and ``end()``.
+    It is given ``take()``, which never waits, ``ended``, ``error`` and ``end()``, ``live`` and ``queue``.
     """
+
+    live: bool
+    queue: Any
 
     def __init__(self):
         self.on_ready = _nothing
@@ -28,6 +33,11 @@ class Taking:
     def ended(self):
         """Whether nothing more will come."""
         raise NotImplementedError
+
+    @property
+    def is_idle(self):
+        """Whether its reader has everything that there is for it now, so that ``position`` is worth telling."""
+        return self.live and not self.queue
 
     def get(self, timeout_s=None):
         """Wait for what comes next; None once it has ended normally.

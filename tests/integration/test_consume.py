@@ -54,6 +54,21 @@ def test_what_is_acknowledged_does_not_come_again_and_all_else_does(tmp_path):
     assert (state["pending"], state["lag"]["messages"]) == (2, 2)
 
 
+def test_what_a_program_has_not_looked_at_when_it_leaves_does_not_count_as_delivered(client):
+    client.publish_many("a", range(100))
+    for _ in range(3):      # programs that come and go
+        with client.consume("a", "c", start="earliest", max_deliveries=2) as consumption:
+            done(take(consumption, 1)[0].ack())
+            wait_until(lambda: client.consumer("c")["in_flight"] > 90, "the rest to be handed out")
+
+    with client.consume(None, "c") as consumption:
+        rest = take(consumption, 97)
+
+    assert payloads(rest) == list(range(3, 100))
+    assert {delivery.delivery for delivery in rest} == {1}
+    assert client.consumer("c")["dead"] == client.consumer("c")["redelivered"] == 0
+
+
 def test_an_ack_that_is_repeated_after_a_crash_is_fine(tmp_path):
     with ServerProcess(tmp_path) as server, Client(server.endpoint, timeout_s=DEADLINE_S) as client:
         client.publish_many("a", range(3))

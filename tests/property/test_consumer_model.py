@@ -76,9 +76,9 @@ class Model(RuleBasedStateMachine):
     def tell(self):
         self.stage.tell()
 
-    @rule()
-    def fail(self):
-        self.stage.fail()
+    @rule(most=st.sampled_from([None, 1]))
+    def fail(self, most):
+        self.stage.fail(most)
 
     @rule()
     def read(self):
@@ -94,6 +94,17 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def crash(self):
+        self.stage.crash()
+
+    @rule(reads_first=st.booleans())
+    def fail_once_and_crash(self, reads_first):
+        """Let the oldest commit fail, but those after it succeed; then lose all but the disk."""
+        self.stage.fail(1)
+        if reads_first:
+            self.stage.let_read()
+        self.stage.tell()
+        self.stage.advance(1.0)     # what has failed is tried again
+        self.stage.commit()
         self.stage.crash()
 
     # --- members -----------------------------------------------------------------------
@@ -164,6 +175,14 @@ class Model(RuleBasedStateMachine):
         chosen = dict(given[number % len(given)] for number in which) if given else {}
         if chosen:
             self.stage.settle(verb, sorted(chosen.items()), 5.0 if verb == "extend" else None)
+
+    @precondition(lambda self: self.stage and self.stage.book.wanted)
+    @rule(which=SOME, verb=st.sampled_from(["ack", "nack", "reject", "extend"]))
+    def settle_by_offset_alone(self, which, verb):
+        """Whatever was given or not, also what is on its way to a member."""
+        offsets = list(self.stage.book.wanted)
+        chosen = sorted({offsets[number % len(offsets)] for number in which})
+        self.stage.settle(verb, [(offset, None) for offset in chosen], 5.0 if verb == "extend" else None)
 
     @rule(offset=NUMBER)
     def ack_before(self, offset):

@@ -37,6 +37,31 @@ def test_publish_prints_the_offset_of_its_one_message(run, client, flags, text, 
     assert client.closed
 
 
+@pytest.mark.parametrize("flags, text, payload, content_type", [
+    (["--content-type", "json", "--json-payload"], '{"a": 1}', b'{"a":1}', "application/json"),
+    (["--content-type", "text"], "hi", b"hi", "text/plain"),
+    (["--content-type", "image/png", "--bytes"], "x", b"x", "image/png"),
+])
+def test_publish_writes_the_payload_as_the_content_type_says(run, client, flags, text, payload, content_type):
+    run("publish", *flags, "a.b", text, "--header", "h=1")
+
+    assert client.published == [("a.b", payload, None, {"h": "1", "content-type": content_type})]
+
+
+def test_publish_writes_each_line_as_the_content_type_says(run, client, stdin):
+    stdin(b'{"a": 1}\n')
+
+    run("publish", "--json", "t.{a}", "--content-type", "json")
+
+    assert client.published == [("t.1", b'{"a":1}', None, {"content-type": "application/json"})]
+
+
+def test_publish_refuses_a_content_type_that_nobody_knows(run, client):
+    code, _, err = run("publish", "--content-type", "yaml", "a.b", "x")
+
+    assert code == 2 and "there are bytes, cbor, json" in err and not client.published
+
+
 def test_publish_takes_the_address_and_the_timeout(run, client):
     run("publish", "a", "b", "--address", "tcp://127.0.0.1:1", "--timeout-s", "200ms")
 
@@ -192,6 +217,18 @@ def test_subscribe_passes_its_options_on(run, client):
     del options["on_gap"], options["on_control"]
     assert options == {"start": {"last": 3}, "until": "end", "policy": "block", "max_bytes": 1 << 20,
                        "max_messages": 7, "block_timeout_s": 2.0, "name": "me", "epoch": "e"}
+
+
+def test_subscribe_passes_filters_on_in_their_order(run, client, monkeypatch):
+    run("subscribe", "a", "--filter", "payload.n >= 2", "--filter", '{"every": 3}')
+    assert list(client.asked[1]["filters"]) == [{"where": {"payload.n": {"ge": 2}}}, {"every": 3}]
+
+    monkeypatch.setenv("ZSTREAMPUB_FILTERS", "payload.n >= 2")
+    run("subscribe", "a")
+    assert list(client.asked[1]["filters"]) == [{"where": {"payload.n": {"ge": 2}}}]
+
+    code, _, err = run("subscribe", "a", "--filter", "n >= 2")
+    assert code == 2 and "There is no field 'n'" in err
 
 
 def test_subscribe_without_patterns_takes_everything(run, client):

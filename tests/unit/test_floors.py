@@ -14,19 +14,20 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 
 # Lowest first. "name" is zstreampub/name.py, "name/" is the folder with all in it.
 GROUND = [      # what server and client share
-    {"errors", "stats", "version"},
-    {"topics", "wire", "payload", "threads/", "disk/", "checks"},
-    {"columns"},
-    {"message"},
-    {"views/"},
+    {"errors", "stats", "version", "clock"},
+    {"topics", "wire", "payload", "checks", "threads/", "disk/"},
+    {"columns", "codecs"},
+    {"single"},
+    {"message", "compression"},
+    {"views/", "filters/"},
 ]
 FLOORS = [
     *GROUND,
-    {"settings", "store", "policy", "transport", "bridge", "described", "clock"},
+    {"settings", "store", "policy", "transport", "bridge", "described"},
     {"publishing", "waiting", "expiry", "taking"},
     {"start", "stores/", "queue", "feed", "steering", "channels", "leavers", "gather"},
     {"subscription", "requests", "handouts", "consumer_methods"},
-    {"fanout"},
+    {"fanout", "filtered", "sifter"},
     {"consumers/", "schedule", "receipts", "intake"},
     {"broker"},
     {"service", "methods", "lane"},
@@ -39,6 +40,7 @@ FLOORS = [
 # and what opens either a server's or a store of one's own import it. Nobody imports "aio/" but its users.
 TOWERS = {
     "client/": set().union(*GROUND, {"transport", "spool/"}),
+    "receive/": set().union(*GROUND, {"client/", "spool/"}),
     "spool/": set().union(*GROUND),
     "aio/": set().union(*GROUND, {"client/"}),
 }
@@ -48,9 +50,12 @@ TOWER_VISITORS = {"cli/", "facade/", "__init__"}
 DOORS = {
     "lmdb": {"disk/"},
     "zerorpc": {"service", "methods", "server"},
-    "zmq": {"transport", "server", "client/connection"},
+    "zmq": {"transport", "server", "client/connection", "receive/zeromq"},
     "click": {"cli/"},
     "rich": {"cli/"},
+    "cbor2": {"codecs"},
+    "zstandard": {"compression"},
+    "pickle": {"codecs"},
 }
 
 

@@ -24,6 +24,10 @@ class FakeMember:
     def __init__(self, things):
         self.queue = deque(things)
 
+    @property
+    def is_idle(self):
+        return not self.queue
+
     def take(self):
         return self.queue.popleft() if self.queue else None
 
@@ -38,7 +42,7 @@ def broker():
 
 
 def handout(batch, delivery=1, token=1 << 52, ack_wait_s=30.0):
-    return SimpleNamespace(batch=batch, delivery=delivery, token=token, ack_wait_s=ack_wait_s)
+    return SimpleNamespace(batch=batch, size=batch.size, delivery=delivery, token=token, ack_wait_s=ack_wait_s)
 
 
 def batch(first, payloads, **columns):

@@ -273,3 +273,46 @@ def test_messages_that_are_taken_out_singly_stay_what_they_are():
 
     assert [one.packed for one in singles] == [batch.slice(0, 1).packed, batch.slice(2, 3).packed]
     assert [(one.first, one.next, one.time) for one in singles] == [(7, 8, 1.0), (9, 10, 1.0)]
+
+
+# --- damage ------------------------------------------------------------------------------------
+
+
+def damaged():
+    """Return a batch of four, of which one payload is not what its publisher packed."""
+    packed = Batch.of("a", [b"xx", b"MARK", b"y", b"z"], keys=["a", "b", "c", "d"]).packed
+    return Batch.parse(packed.replace(b"MARK", b"MARX"))
+
+
+def test_what_is_cut_out_of_a_damaged_batch_is_damaged_too():
+    batch = damaged()
+
+    parts = [batch, batch.slice(1, 3), batch.slice(0, 2).slice(1, 2), *batch.singles([0, 3])]
+
+    assert not any(part.is_sound for part in parts)
+    for part in parts:
+        with pytest.raises(StoreCorrupt, match="does not fit its checksum") as told:
+            Batch.parse(part.packed).verify()
+        assert (told.value.offset, told.value.next) == (part.first, part.next)
+
+
+def test_readers_are_told_of_damage_in_each_message():
+    batch = damaged()
+    batch.seal(7, 5_000_000)
+
+    whole = batch.verified_messages()
+    maps = [msgpack.unpackb(item) for item in batch.map_items()]
+
+    assert [message.payload.raw for message in whole] == [b"\xc4\x02xx", b"\xc4\x04MARX", b"\xc4\x01y", b"\xc4\x01z"]
+    assert maps == batch.maps() == [
+        {"topic": "a", "offset": message.offset, "time": 5.0, "payload": message.payload.raw, "error": "StoreCorrupt"}
+        for message in whole]
+    assert [type(Message.of_map(one).payload) for one in maps] == [Undecodable] * 4
+
+
+def test_damage_that_makes_millions_of_messages_of_a_few_is_no_trap():
+    packed = bytearray(Batch.of("a", [b"x", b"y"]).packed)
+    packed[4] = 0xff        # of the number of messages
+
+    with pytest.raises(StoreCorrupt):
+        Batch.parse(bytes(packed)).verified_messages()

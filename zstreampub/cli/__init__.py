@@ -4,6 +4,7 @@ import click
 
 from ..version import __version__
 from . import (
+    bridge,
     cancel,
     consume,
     consumers,
@@ -36,5 +37,6 @@ def main():
 
 for _command in (serve.serve, publish.publish, subscribe.subscribe, get.get, last.last, topics.topics,
                  subscriptions.subscriptions, unsubscribe.unsubscribe, consume.consume, consumers.consumers, dead.dead,
-                 scheduled.scheduled, cancel.cancel, outbox.outbox, stats.stats):
+                 scheduled.scheduled, cancel.cancel, outbox.outbox, stats.stats,
+                 bridge.bridge):
     main.add_command(_command)

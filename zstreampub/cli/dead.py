@@ -62,7 +62,7 @@ def show(name, offsets, format, address, timeout_s):
         for offset in offsets:
             found = client.dead(name, first=offset, limit=1)
             if found and found[0]["offset"] == offset:
-                out.write(text_of(Message(**{one: found[0].get(one) for one in Message.__slots__})))
+                out.write(text_of(Message.of_map(found[0])))
             else:
                 note(f"there is no dead letter of {name} at offset {offset}")
                 code = exits.REFUSED

@@ -7,6 +7,8 @@ command: ZSTREAMPUB_ADDRESS serves all of them. ``--help`` shows it at every fla
 import signal
 from contextlib import contextmanager
 from dataclasses import fields
+from math import inf
+from time import monotonic
 
 import click
 
@@ -18,6 +20,7 @@ from .exits import TERMINATED, Failed
 from .screen import note
 
 POLICIES = ["spill", "drop", "drop_oldest", "conflate", "disconnect", "block"]
+_LOOK_S = 0.05
 PATIENCE_S = 1.0        # without a connection for so long, people are told what is waited for
 DEFAULT_ADDRESS = "tcp://127.0.0.1:4242"
 
@@ -96,7 +99,7 @@ def connected(address, timeout_s, **options):
 
     _interrupt_quietly()
     client = Client(address, timeout_s=timeout_s, **options)
-    patience = gevent.spawn_later(PATIENCE_S, _tell_waiting, client, address, timeout_s)
+    patience = gevent.spawn(_tell_waiting, client, address, timeout_s)
     try:
         yield client
     except ConnectionLost as error:
@@ -108,8 +111,15 @@ def connected(address, timeout_s, **options):
 
 
 def _tell_waiting(client, address, timeout_s):
-    if not client.is_connected and timeout_s > PATIENCE_S:
-        note(f"no connection to {address} yet, trying for {timeout_s:g} s")
+    import gevent
+
+    ends = monotonic() + PATIENCE_S
+    while monotonic() < ends:
+        if client.is_connected:
+            return      # that it is lost later is told by others
+        gevent.sleep(_LOOK_S)
+    if timeout_s > PATIENCE_S:
+        note(f"no connection to {address} yet, trying {'on' if timeout_s == inf else f'for {timeout_s:g} s'}")
 
 
 def _interrupt_quietly():

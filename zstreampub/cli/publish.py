@@ -7,7 +7,8 @@ from functools import partial
 
 import click
 
-from ..errors import InvalidTopic, ZStreamPubError
+from ..codecs import encode, encode_one
+from ..errors import InvalidOption, InvalidTopic, ZStreamPubError
 from ..topics import check_topic
 from . import exits
 from .options import SECONDS, Whole, client_options, command, connected, option
@@ -30,6 +31,9 @@ _GOODBYE_S = 2.0    # after ctrl-C: how long the answers to what was sent are wa
              "empty lines are passed over.")
 @option("--json-payload", is_flag=True, help="PAYLOAD (or each line of --lines) is JSON.")
 @option("--bytes", "bytes_payload", is_flag=True, help="PAYLOAD (or each line of --lines) is bytes, not text.")
+@option("--content-type", metavar="TYPE",
+        help="Write the payload as json, cbor, text or bytes instead of msgpack, and say so in its header; "
+             "or any content type, which takes --bytes.")
 @option("--payload-field", metavar="FIELD", help="With --json: only this field of the line is the payload.")
 @option("--key", metavar="KEY", help="Key of the message; with --json the field that holds it.")
 @option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header of every message; repeatable.")
@@ -58,6 +62,8 @@ def publish(arguments, lines_topic, json_topic, address, timeout_s, **values):
         raise click.UsageError("--json-payload and --bytes exclude each other.")
     if lines_topic and json_topic:
         raise click.UsageError("--lines and --json exclude each other.")
+    if values["content_type"] is not None:
+        _check_content_type(values["content_type"])
     terms = _terms(values, timeout_s)
     if lines_topic or json_topic:
         if terms or (lines_topic and values["id"]):
@@ -87,6 +93,7 @@ def _publish_one(topic, text, values, headers, terms, address, timeout_s):
     except ValueError as error:
         raise click.UsageError(f"PAYLOAD: {error}.") from error
     with connected(address, timeout_s) as client:
+        payload, headers = _written(payload, headers, values)
         answer = client.publish(topic, payload, headers=headers, key=values["key"], id=values["id"], **terms)
     out = Out()
     out.write(json.dumps(answer) if isinstance(answer, dict) else str(answer))
@@ -142,7 +149,12 @@ def _line_entries(topic, values, headers):
         check_topic(topic)
     except InvalidTopic as error:
         raise click.UsageError(f"--lines: {error}") from error
-    return lambda line: lambda: (topic, _payload(line, values), values["key"], headers, None)
+
+    def make(line):
+        payload, labelled = _written(_payload(line, values), headers, values)
+        return topic, payload, values["key"], labelled, None
+
+    return lambda line: partial(make, line)
 
 
 def _json_entries(template, values, headers):
@@ -155,9 +167,22 @@ def _json_entries(template, values, headers):
     def make(line):
         value = _parse_json(line)
         payload = value if payload_field is None else field_of(value, payload_field)
-        return topic.fill(value), payload, _named(value, key, "key"), headers, _named(value, id, "id")
+        payload, labelled = _written(payload, headers, values)
+        return topic.fill(value), payload, _named(value, key, "key"), labelled, _named(value, id, "id")
 
     return lambda line: partial(make, line) if line.strip() else None
+
+
+def _check_content_type(content_type):
+    try:
+        encode((), None, content_type)
+    except InvalidOption as error:
+        raise click.UsageError(f"--content-type: {error}") from error
+
+
+def _written(payload, headers, values):
+    content_type = values["content_type"]
+    return (payload, headers) if content_type is None else encode_one(payload, headers, content_type)
 
 
 def _named(value, field, what):

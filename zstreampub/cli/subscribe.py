@@ -5,6 +5,7 @@ from contextlib import closing
 
 import click
 
+from .filtering import FILTER
 from .options import (
     BYTES,
     SECONDS,
@@ -25,7 +26,8 @@ from .units import parse_start, parse_until
 
 @command("  zstreampub subscribe 'flights.SFO.>' --start earliest\n"
          "  zstreampub subscribe 'orders.>' --start last:10 --until end | jq .payload\n"
-         "  zstreampub subscribe 'orders.>' --start earliest --state orders.state >> orders.jsonl")
+         "  zstreampub subscribe 'orders.>' --start earliest --state orders.state >> orders.jsonl\n"
+         "  zstreampub subscribe 'orders.>' --filter 'payload.total >= 100' --filter 'headers.region = eu'")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
 @option("--start", type=Parsed("start", parse_start), default="new", metavar="WHERE",
         help="new, earliest, last (newest of each topic), last:N, an offset, time:2024-05-01T12:00 "
@@ -43,6 +45,11 @@ from .units import parse_start, parse_until
 @option("--max-messages", type=Whole(1), help="Bound of that queue in messages.")
 @option("--max-bytes", type=BYTES, help="Bound of that queue in bytes.")
 @option("--block-timeout-s", type=SECONDS, help="With block: longest that a publisher is held.")
+@option("--filter", "filters", type=FILTER, multiple=True, metavar="FILTER",
+        help="Only what passes crosses the network: 'FIELD OPERATOR VALUE', such as 'payload.total >= 10' "
+             "(operators: = != < <= > >=; fields: payload.NAME, headers.NAME, key, topic, ...), or a filter in JSON, "
+             'such as \'{"min_period": 0.1, "by": "payload.at", "per": "key"}\' or \'{"max_size": 1000}\'. '
+             "Repeatable: all must hold, in this order. docs/filters.rst has all words.")
 @option("--name", metavar="TEXT", help="A name to show in 'zstreampub subscriptions'.")
 @format_option
 @client_options
@@ -55,6 +62,8 @@ def subscribe(patterns, address, timeout_s, count, format, state, **options):
     """
     out = Out()
     text_of = line_of(format, out.is_terminal)
+    if not options["filters"]:
+        del options["filters"]
     state = _begin(state, options)
     with connected(address, timeout_s) as client, state.kept():
         end_on_sigterm()

@@ -15,21 +15,23 @@ def tell_gap(gap):
 
 
 @contextmanager
-def losses_told(client):
-    """Say when the connection is gone: until there is a new one, people would only see silence."""
+def losses_told(client, was_connected=True):
+    """Say when the connection is gone: until there is a new one, people would only see silence.
+
+    Where it was not connected yet, that there is none is told by others.
+    """
     import gevent
 
-    watch = gevent.spawn(_watch, client)
+    watch = gevent.spawn(_watch, client, was_connected)
     try:
         yield
     finally:
         watch.kill()
 
 
-def _watch(client):
+def _watch(client, was):
     import gevent
 
-    was = True
     while True:
         if was and not client.is_connected:
             note("the connection is lost; connecting again ...")

@@ -23,6 +23,7 @@ _MOST_IN_CALL = 8192        # deliveries of one request
 _MOST_REASON = 1000         # characters
 
 ACK = ("ack", ())
+UNSEEN = ("nack", (("unseen", True),))      # the program has not looked at it
 
 
 class Settlement(Future):

@@ -15,6 +15,7 @@ from gevent import monkey
 from gevent.event import Event
 
 from .. import wire
+from ..compression import ZSTD
 from ..errors import ConnectionLost, InvalidPayload, MalformedRequest, RequestError
 from .connection import Connection
 from .timing import Backoff, Deadlines
@@ -47,8 +48,10 @@ class Channels:
     ``on_ready()`` whenever ``can_send`` has become true and what waited here has been sent.
     """
 
-    def __init__(self, addresses, heartbeat_s, on_up):
+    def __init__(self, addresses, heartbeat_s, on_up, zstd=None, verify=True):
         self.deadlines = Deadlines()
+        self.zstd, self.verify = zstd, verify       # what readers do with batches
+        self.format = {"format": "batch"} if zstd is None else {"format": "batch", "compression": [ZSTD]}
         self.malformed = 0
         self.reconnects = 0
         self.heartbeat_s = self.silence_s = heartbeat_s
@@ -166,6 +169,7 @@ class Channels:
         if self._closed is not None:
             return
         self._closed = ConnectionLost("The client is closed.")
+        _all.discard(self)      # in the child of a fork, its hub may be no more
         if self._connection is not None:
             self._connection.close()
         for channel in list(self._channels.values()):

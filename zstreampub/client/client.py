@@ -6,9 +6,11 @@ resumes its subscriptions where they were. Works in patched and in unpatched pro
 
 from weakref import WeakValueDictionary
 
+from ..codecs import encode, encode_one
+from ..compression import MAX_PLAIN_BYTES, ZSTD, Zstd
 from ..errors import ConnectionLost, InvalidOption
+from ..filters.words import check_filters
 from ..message import Message
-from ..payload import Undecodable
 from ..views.table import Table
 from ..views.workqueue import WorkQueue
 from . import entries
@@ -37,12 +39,15 @@ class Client(Steering):
     It connects in the background; a call waits for that, at most its *timeout_s*. Belongs to
     the thread and the process that made it. *heartbeat_s* is how often the connection is
     probed; after two that are not answered it is lost and made anew. *name* is the default
-    name of its subscriptions. *outbox*: a directory where what is published is kept first, see docs/outbox.rst;
-    ``outbox`` is the :class:`~zstreampub.client.outbox.Outbox`, or None.
+    name of its subscriptions. *compression* "zstd": batches travel compressed in both directions where the server
+    can do that, else plain; docs/codecs.rst says what it is worth. *verify*: check all that is read by the checksum
+    that its publisher made; what does not fit is asked for again, and then raised as StoreCorrupt. *outbox*: a
+    directory where what is published is kept first, see :class:`~zstreampub.client.outbox.Outbox` and docs/outbox.rst.
     """
 
-    def __init__(self, address="tcp://127.0.0.1:4242", *, timeout_s=30.0, heartbeat_s=5.0, name=None, outbox=None,
-                 outbox_max_messages=None, outbox_max_bytes=None, outbox_when_full="refuse"):
+    def __init__(self, address="tcp://127.0.0.1:4242", *, timeout_s=30.0, heartbeat_s=5.0, name=None,
+                 compression=None, verify=True, outbox=None, outbox_max_messages=None, outbox_max_bytes=None,
+                 outbox_when_full="refuse"):
         addresses = [address] if isinstance(address, str) else list(address)
         if not addresses:
             raise InvalidOption("A client needs an address to connect to.")
@@ -50,7 +55,8 @@ class Client(Steering):
         self._name = name
         self._limits_call = None
         self._acks = WeakValueDictionary()      # consumer -> Acks
-        self._channels = Channels(addresses, _seconds("heartbeat_s", heartbeat_s), self._ask_limits)
+        self._channels = Channels(addresses, _seconds("heartbeat_s", heartbeat_s), self._ask_limits, _zstd(compression),
+                                  bool(verify))
         self._publisher = Publisher(self._channels)
         self._terms = Terms()
         self.outbox = open_outbox(outbox, self._channels, self._publisher, outbox_max_messages, outbox_max_bytes,
@@ -58,9 +64,12 @@ class Client(Steering):
 
     # --- publishing --------------------------------------------------------------------
 
-    def publish(self, topic, payload, *, headers=None, key=None, id=None, unique=None, ttl_s=None, timeout_s=None,
-                **terms):
+    def publish(self, topic, payload, *, content_type=None, headers=None, key=None, id=None, unique=None, ttl_s=None,
+                timeout_s=None, **terms):
         """Publish one message; return its offset once it is on the server's disk.
+
+        *content_type* says how the payload is written: "json", "cbor", "bytes", ..., or a full content type; None: as
+        msgpack. Our readers decode it by that, others see bytes and the header ``content-type``: see codecs.py.
 
         A message whose *id* its topic has had lately is not stored again: the offset is that of the first. With
         ``unique="content"`` the payload is its own id. Readers who come later than *ttl_s* get a gap instead. *terms*:
@@ -78,12 +87,14 @@ class Client(Steering):
         """
         self.check_owner()
         if terms:
+            if content_type is not None:
+                payload, headers = encode_one(payload, headers, content_type)
             return self._publish_on(terms, "publish", topic, payload, timeout_s, headers=headers, key=key, id=id,
                                     unique=unique, ttl_s=ttl_s)
-        return self._publish(entries.single(topic, payload, headers, key, id, unique, ttl_s), timeout_s)
+        return self._publish(entries.single(topic, payload, headers, key, id, unique, ttl_s, content_type), timeout_s)
 
-    def publish_many(self, topic, payloads, *, headers=None, keys=None, ids=None, unique=None, ttl_s=None,
-                     timeout_s=None, **terms):
+    def publish_many(self, topic, payloads, *, content_type=None, headers=None, keys=None, ids=None, unique=None,
+                     ttl_s=None, timeout_s=None, **terms):
         """Publish a list of messages, all or none; return ``(first, next)``: their offsets are ``first <= o < next``.
 
         *headers* is one map for all or a list of maps, *keys* and *ids* are lists; None stands for none.
@@ -91,10 +102,14 @@ class Client(Steering):
         """
         self.check_owner()
         if terms:
-            answer = self._publish_on(terms, "publish_many", topic, list(payloads), timeout_s,
+            payloads = list(payloads)
+            if content_type is not None:
+                payloads, headers = encode(payloads, headers, content_type)
+            answer = self._publish_on(terms, "publish_many", topic, payloads, timeout_s,
                                       headers=headers, keys=keys, ids=ids, unique=unique, ttl_s=ttl_s)
             return tuple(answer) if isinstance(answer, (list, tuple)) else answer
-        return self._publish(entries.several(topic, payloads, headers, keys, ids, unique, ttl_s), timeout_s)
+        entry = entries.several(topic, payloads, headers, keys, ids, unique, ttl_s, content_type)
+        return self._publish(entry, timeout_s)
 
     def cancel(self, schedule_id):
         """Take back what was published with ``delay_s`` or ``at``; return whether it still waited."""
@@ -125,7 +140,8 @@ class Client(Steering):
     # --- subscribing -------------------------------------------------------------------
 
     def subscribe(self, patterns=">", *, start="new", until=None, policy=None, max_messages=None, max_bytes=None,
-                  block_timeout_s=None, epoch=None, name=None, on_gap=None, on_control=None, reconnect=True):
+                  block_timeout_s=None, epoch=None, name=None, filters=None, on_gap=None, on_control=None,
+                  reconnect=True):
         """Return an open :class:`Subscription` to *patterns*, one or a list.
 
         The options are those of the protocol; a wrong one raises here. *start* counts for the first connection;
@@ -133,11 +149,14 @@ class Client(Steering):
         draining server and a ``SlowConsumer`` are no error: reading goes on where it was. Without it they
         are raised, with ``resume``. ``on_gap(gap)`` is called at the place of a gap; without it GapError is
         raised there, once, and reading can go on. ``on_control(control)`` is shown all other controls.
+        *filters* (docs/filters.rst) are applied by the server: what they leave out does not cross the wire.
         """
         self.check_owner()
+        if filters is not None:
+            check_filters(filters)
         options = {"start": start, "until": until, "policy": policy, "max_messages": max_messages,
                    "max_bytes": max_bytes, "block_timeout_s": block_timeout_s, "epoch": epoch,
-                   "name": self._name if name is None else name}
+                   "filters": filters, "name": self._name if name is None else name}
         if until == "end":
             options["until"] = self.about().get("next")     # fixed here, for a resumed stream must not move it
         options = {name: value for name, value in options.items() if value is not None}
@@ -179,7 +198,7 @@ class Client(Steering):
         options = {"count": count, "timeout_s": timeout_s, "offset": offset}
         found = self.call("fetch", consumer, {name: value for name, value in options.items() if value is not None},
                           timeout_s=self._timeout_s + timeout_s)
-        return [fetched(_message(fields), fields["delivery"], fields["token"], acks) for fields in found]
+        return [fetched(Message.of_map(fields), fields["delivery"], fields["token"], acks) for fields in found]
 
     def unsubscribe(self, subscription_id):
         """End the subscription with this id, whoever's it is; return whether it was there."""
@@ -296,7 +315,7 @@ class Client(Steering):
 
     def _ask_limits(self):
         """Ask what the server takes: on each connection, for it may be another server."""
-        self._publisher.forget_clock()
+        self._publisher.forget_server()
         if self._limits_call is not None:
             self._channels.forget(self._limits_call)
         self._limits_call = call = Call(self._channels, "about", (), None, retry=False)
@@ -318,12 +337,11 @@ def _seconds(name, value):
     return min(value, _LONGEST_S)
 
 
+def _zstd(compression):
+    if compression not in (None, ZSTD):
+        raise InvalidOption(f"compression is {ZSTD!r} or None, not {compression!r:.60}.", option="compression")
+    return None if compression is None else Zstd(MAX_PLAIN_BYTES)
+
+
 def _message(fields):
-    """Return the Message that a map of the server stands for."""
-    if fields is None:
-        return None
-    payload = fields["payload"]
-    if fields.get("error") == "InvalidPayload":
-        payload = Undecodable(payload, "The payload is no msgpack value.")
-    return Message(fields["topic"], fields["offset"], fields["time"], payload,
-                   fields.get("key"), fields.get("id"), fields.get("headers"))
+    return None if fields is None else Message.of_map(fields)

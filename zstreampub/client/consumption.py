@@ -19,8 +19,7 @@ import gevent
 from gevent.event import Event
 
 from ..errors import InternalError, RequestTimeout, SubscriptionEnded
-from ..message import Batch
-from .acks import extend, merged
+from .acks import UNSEEN, extend, merged
 from .crew import Crew
 from .delivery import Delivery
 from .leases import Lease, Leases, Renewal
@@ -60,6 +59,7 @@ class Consumption(Reader):
         self.working = 0            # callbacks at work: their messages are to stay ours
         self.ahead = {}             # offset -> Lease of what another thread has taken, and not handed out yet
         self._renewal = None
+        self._tell = None
         super().__init__(channels, reconnect=reconnect, on_gap=on_gap, on_control=on_control,
                          on_ready=weakly(self._look_soon))
 
@@ -88,6 +88,8 @@ class Consumption(Reader):
         ``on_exception(error, delivery)`` may return "nack" (as None), "reject", or "stop", which gives the message
         back and raises the error here. *workers* greenlets run the callback. With *keep_extending* a message
         stays ours while its callback runs, however long; without it, for the consumer's ``ack_wait_s``.
+        A payload that cannot be decoded does not reach the callback: ``on_exception`` gets an UndecodablePayload, and
+        unless it says otherwise the message becomes a dead letter.
         A gap without an ``on_gap`` is logged.
         """
         Crew(self, callback, on_exception, keep_extending).run(workers)
@@ -98,7 +100,13 @@ class Consumption(Reader):
         self._changed.set()
 
     def close(self):
-        """Leave: what is not settled goes to others at once. Waits for what was said of messages, at most 4 s."""
+        """Leave: what is not settled goes to others at once. Waits for what was said of messages, at most 4 s.
+
+        What has come, and was not handed out to the program, does not count as delivered.
+        """
+        if self._outcome is None:
+            self._look()
+            self._give_back()
         if self._outcome is None:
             self._outcome = (None,)
         self._drop()
@@ -106,6 +114,17 @@ class Consumption(Reader):
         if gevent.getcurrent() is not gevent.get_hub():
             self._acks.flush(_GOODBYE_S)
         super().close()
+
+    def _give_back(self):
+        """Say that the program has not looked at what is here."""
+        held = self._held
+        unseen = [(offset, offset + 1, lease.token) for offset, lease in self._here() if held.get(offset) is lease]
+        if self._channels.is_up:        # else the server takes them back by itself
+            for first, next, token in merged(unseen):
+                self._acks.add(UNSEEN, first, next, token, self.member).asked = True
+
+    def watch(self, on_ready):
+        self._tell = on_ready
 
     def settle(self, key, delivery):
         """Say *key* of *delivery*, which is not to be worked on any more; return the future."""
@@ -184,7 +203,9 @@ class Consumption(Reader):
             stream.give_back(size)
         if lease is not None:
             self._batch, self._lease, self._at = content, lease, content.first
-            self._messages = iter(content.messages())
+            # What is damaged must not stop the others: each such message comes, and can be rejected.
+            self._messages = iter(content.messages() if content.first not in self._broken
+                                  else content.verified_messages())
         elif content.get("control") == "gap":
             self._tell_gap(content)
         elif self._on_control is not None:
@@ -220,6 +241,8 @@ class Consumption(Reader):
             logger.exception("consumer %r: what came cannot be taken", self.consumer)
             self._finish(InternalError(f"What the server sent cannot be taken: {error}."))
         self._changed.set()
+        if self._tell is not None:
+            self._tell()
 
     def _take_next(self, stream):
         item = stream.receive()
@@ -248,10 +271,15 @@ class Consumption(Reader):
             elif lease is None:
                 raise TypeError("a batch without a token")
             else:
-                came.append((None, None, lease, Batch.parse(part)))
+                came.append((None, None, lease, self._batch_of(part)))
         for _, _, lease, batch in came:
             self._held.take(batch, lease)
         self._parcels.extend(came)
+
+    def _meet_damage(self, batch):
+        if batch.first not in self._broken:     # sent again, it may be whole
+            batch.verify()
+        batch.verified_messages()       # raises if they cannot even be counted
 
     def _lease_of(self, fields, now):
         token, delivery, wait_s = fields.get("token"), fields.get("delivery"), fields.get("ack_wait_s", self.ack_wait_s)
@@ -285,11 +313,11 @@ class Consumption(Reader):
 
     def _request(self):
         if self.id is None:
-            return self._patterns, dict(self._options, format="batch")
+            return self._patterns, dict(self._options, **self._channels.format)
         # Not the settings: somebody may have changed them since.
         options = {name: self._options[name] for name in _OF_MEMBER if name in self._options}
         held = self._held.pairs().union(self._acks.unsettled(self.member))
-        return None, dict(options, held=sorted(held), format="batch")
+        return None, dict(options, held=sorted(held), **self._channels.format)
 
     def _finish(self, error):
         super()._finish(error)

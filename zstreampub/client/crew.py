@@ -4,7 +4,8 @@ import logging
 
 import gevent
 
-from ..errors import GapError, InvalidOption
+from ..errors import GapError, InvalidOption, UndecodablePayload
+from ..payload import Undecodable
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,8 @@ class Crew:
         consumption = self._consumption
         consumption.working += self._keep_extending
         try:
+            if type(delivery.payload) is Undecodable:
+                raise UndecodablePayload.of(delivery)
             self._callback(delivery)
         except Exception as error:
             self._settle_failed(delivery, error)
@@ -99,12 +102,21 @@ class Crew:
             raise error
 
     def _judge(self, delivery, error):
+        # A payload that cannot be decoded will not be so the next time: a dead letter, which can be redriven.
+        default = "reject" if type(delivery.payload) is Undecodable else "nack"
         if self._on_exception is None:
-            logger.warning("consumer %r: the callback failed with %r, which is given back",
-                           self._consumption.consumer, delivery, exc_info=error)
-            return "nack"
-        verdict = self._on_exception(error, delivery)
-        if verdict not in (None, "nack", "reject", "stop"):
+            self._log(delivery, error, default)
+            return default
+        verdict = self._on_exception(error, delivery) or default
+        if verdict not in ("nack", "reject", "stop"):
             raise InvalidOption(f"on_exception returns 'nack', 'reject', 'stop' or None, not {verdict!r:.60}.",
                                 option="on_exception")
         return verdict
+
+    def _log(self, delivery, error, verdict):
+        name = self._consumption.consumer
+        if verdict == "reject":
+            logger.warning("consumer %r: %s It becomes a dead letter", name, error)
+        else:
+            logger.warning("consumer %r: the callback failed with %r, which is given back", name, delivery,
+                           exc_info=error)

@@ -34,6 +34,10 @@ class Delivery(Message):
         """What the server knows the hand-out by."""
         return self.lease.token
 
+    def settle_at(self, home):
+        """Have what is said of it go through *home* from now on: a hub's, for another thread."""
+        self._home = home
+
     @property
     def is_settled(self):
         """Whether it was acknowledged, given back or rejected here."""

@@ -4,6 +4,8 @@ Everything is checked before it is packed together, so that a caller's mistake i
 error in that caller and in nobody else. Nothing here knows of a connection.
 """
 
+from ..codecs import encode, encode_one
+from ..compression import ZSTD
 from ..errors import BatchTooLarge, InvalidOption, InvalidPayload
 from ..message import Batch
 from ..payload import METADATA_COLUMNS, check_message_size, content_id, pack_payload, pack_payloads
@@ -75,6 +77,8 @@ class Limits:
         self.max_batch_messages = _limit(about, "max_batch_messages", 1 << 16)
         self.max_batch_bytes = _limit(about, "max_batch_bytes", 1 << 24)
         self.frame_bytes = min(FRAME_BYTES, self.max_batch_bytes)
+        compressions = about.get("compressions")
+        self.takes_zstd = type(compressions) is list and ZSTD in compressions
 
     def check(self, entry):
         """Raise MessageTooLarge or BatchTooLarge if the server would not take *entry*."""
@@ -85,9 +89,11 @@ class Limits:
                                 size=entry.size, limit=self.max_batch_bytes)
 
 
-def single(topic, payload, headers=None, key=None, id=None, unique=None, ttl_s=None):
+def single(topic, payload, headers=None, key=None, id=None, unique=None, ttl_s=None, content_type=None):
     """Return the Entry of one message. Raises InvalidTopic, InvalidPayload, InvalidOption."""
     check_topic(topic)
+    if content_type is not None:
+        payload, headers = encode_one(payload, headers, content_type)
     values, metadata = (pack_payload(payload),), None
     if headers is not None or key is not None or id is not None or unique is not None or ttl_s is not None:
         keys, ids, maps = (None if value is None else [value] for value in (key, id, headers))
@@ -95,7 +101,7 @@ def single(topic, payload, headers=None, key=None, id=None, unique=None, ttl_s=N
     return Entry(topic, values, metadata, False)
 
 
-def several(topic, payloads, headers=None, keys=None, ids=None, unique=None, ttl_s=None):
+def several(topic, payloads, headers=None, keys=None, ids=None, unique=None, ttl_s=None, content_type=None):
     """Return the Entry of a list of messages; *headers* is one map for all or a list of maps.
 
     Raises InvalidTopic, InvalidPayload, InvalidOption.
@@ -104,6 +110,8 @@ def several(topic, payloads, headers=None, keys=None, ids=None, unique=None, ttl
     payloads = list(payloads)
     if not payloads:
         raise InvalidPayload("There is nothing to publish: the list of payloads is empty.")
+    if content_type is not None:
+        payloads, headers = encode(payloads, headers, content_type)
     if isinstance(headers, dict):
         headers = [headers] * len(payloads)
     values = pack_payloads(payloads)

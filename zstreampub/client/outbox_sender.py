@@ -142,8 +142,7 @@ class Sender:
             # as it stands it would cut the connection, again and again.
             raise BatchTooLarge("The request does not fit the server's max_batch_bytes any more.")
         batches = self._batches(records, limits)
-        options = {"producer": self.sent.producer, "sequence": self.sent.sequence}
-        call = Call(self._channels, "append", (batches, options), None, retry=True)
+        call = Request(self._channels, self._publisher, batches, self.sent)
         self._channels.open(call)
         try:
             firsts = call.future.get()
@@ -257,6 +256,22 @@ class Sender:
 
     def _forget_reader(self):
         self._reader = self._ahead = None
+
+
+class Request(Call):
+    """An ``append`` request of packed *batches*, by the name in the mark *sent*."""
+
+    def __init__(self, channels, publisher, batches, sent):
+        super().__init__(channels, "append", None, None, retry=True)
+        self._batches = batches
+        self._size = sum(map(len, batches))
+        self._options = {"producer": sent.producer, "sequence": sent.sequence}
+        self._publisher = publisher
+
+    def frames(self):
+        # Packed anew when it is sent again: perhaps to another server.
+        self._args = self._publisher.as_sent(self._batches, self._size), self._options
+        return super().frames()
 
 
 def _outcome(record, firsts):

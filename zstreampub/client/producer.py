@@ -37,18 +37,19 @@ class Producer:
         self._timer = gevent.get_hub().loop.timer(linger_s)
         self._lingering = False
 
-    def publish(self, topic, payload, *, headers=None, key=None, id=None, unique=None, ttl_s=None):
+    def publish(self, topic, payload, *, content_type=None, headers=None, key=None, id=None, unique=None, ttl_s=None):
         """Publish one message; return a future whose ``get()`` gives its offset.
 
-        *id*, *unique* and *ttl_s* are as in ``Client.publish``.
+        *content_type*, *id*, *unique* and *ttl_s* are as in ``Client.publish``.
         Raises at once what is wrong with the message, and RequestTimeout if there is no
         room for it within the client's timeout.
         """
-        return self._put(entries.single(topic, payload, headers, key, id, unique, ttl_s))
+        return self._put(entries.single(topic, payload, headers, key, id, unique, ttl_s, content_type))
 
-    def publish_many(self, topic, payloads, *, headers=None, keys=None, ids=None, unique=None, ttl_s=None):
+    def publish_many(self, topic, payloads, *, content_type=None, headers=None, keys=None, ids=None, unique=None,
+                     ttl_s=None):
         """Publish a list of messages, all or none; the future gives ``(first, next)``."""
-        return self._put(entries.several(topic, payloads, headers, keys, ids, unique, ttl_s))
+        return self._put(entries.several(topic, payloads, headers, keys, ids, unique, ttl_s, content_type))
 
     def flush(self, timeout_s=None):
         """Wait until everything published so far has its answer; raise the first error since the last flush."""

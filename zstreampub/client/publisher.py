@@ -11,6 +11,7 @@ from time import monotonic, time
 
 import gevent
 
+from ..compression import MAX_PLAIN_BYTES
 from ..errors import (
     AccessError,
     ConnectionLost,
@@ -38,6 +39,7 @@ class Publisher:
         self._channels = channels
         self._name = os.urandom(16)
         self._sequence = 0
+        self._compresses = False        # whether the server of this connection is known to take that
         self._clock_ahead_s = None      # how far the server's clock is ahead of ours
         self._calendar_ahead_s = None   # how far its time of day is ahead of our clock, which nobody sets
         self._waiting = deque()
@@ -48,13 +50,15 @@ class Publisher:
         self._loop = gevent.get_hub().loop
         channels.on_ready = self._schedule
 
-    def forget_clock(self):
+    def forget_server(self):
         """Take note that the next connection may lead to another server."""
         self._clock_ahead_s = None
+        self._compresses = False
 
     def learn_limits(self, about):
         """Take over what the server says it accepts, and its clock if it tells it."""
         self.limits = Limits(about)
+        self._compresses = self.limits.takes_zstd and self._channels.zstd is not None
         self._clock_ahead_s = _ahead_s(about, "clock")
         self._calendar_ahead_s = _ahead_s(about, "time")
         self._schedule()
@@ -187,6 +191,12 @@ class Publisher:
         self._channels.open(request)
         return request.size
 
+    def as_sent(self, batches, size):
+        """Return packed *batches* of *size* bytes as they are sent now: compressed, or as they are."""
+        if not self._compresses or size > MAX_PLAIN_BYTES:
+            return batches
+        return [self._channels.zstd.pack(packed) for packed in batches]
+
     def server_us(self):
         """Return the server's time of day, from which a time to live counts."""
         now_s = time() if self._calendar_ahead_s is None else monotonic() + self._calendar_ahead_s
@@ -218,13 +228,18 @@ class Append(Call):
     """One ``append`` request and the entries that share it."""
 
     def __init__(self, channels, publisher, entries, batches, options):
-        super().__init__(channels, "append", (batches, options), None, retry=True)
+        super().__init__(channels, "append", None, None, retry=True)
         self.entries = entries
         self.sequence = options["sequence"]
         self.size = sum(map(len, batches))
-        self._batch_count = len(batches)
+        self._batches = batches
         self._options = options
         self._publisher = publisher
+
+    def frames(self):
+        # Packed anew when it is sent again: perhaps to another server.
+        self._args = self._publisher.as_sent(self._batches, self.size), self._options
+        return super().frames()
 
     def on_lost(self, why):
         self._options.pop("deadline_clock", None)       # by the clock of a server that is gone
@@ -248,7 +263,7 @@ class Append(Call):
                 entry.settle(None, again(error))
 
     def _fits(self, firsts):
-        return type(firsts) is list and len(firsts) == self._batch_count and all(type(one) is int for one in firsts)
+        return type(firsts) is list and len(firsts) == len(self._batches) and all(type(one) is int for one in firsts)
 
 
 _DEFAULTS = Limits()

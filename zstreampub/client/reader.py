@@ -11,11 +11,13 @@ from time import monotonic
 
 import gevent
 from gevent.lock import RLock
+from msgpack import ExtType
 
 from ..errors import (
     ConnectionLost,
     EpochMismatch,
     GapError,
+    InvalidBatch,
     RequestTimeout,
     ServerDraining,
     SlowConsumer,
@@ -23,10 +25,12 @@ from ..errors import (
     StoreCorrupt,
     SubscriberSilent,
 )
+from ..message import Batch
 from .calls import Call
 from .stream import Closed, Done, Stream
 from .timing import Backoff
 
+_MOST_BYTES = (90 << 20) + (1 << 16)       # the largest batch that any server may be set to take
 _GOODBYE_S = 2.0            # the longest that close() waits for the server
 _RESUMABLE = (SlowConsumer, SubscriberSilent, ServerDraining, StoreClosed)
 
@@ -49,6 +53,7 @@ class Reader:
         self._loop = gevent.get_hub().loop
         self._lock = RLock()
         self._backoff = Backoff()
+        self._broken = set()        # offsets of batches that did not fit their checksums
         self._number = 0            # of the item that must come next
         self._stream = None
         self._outcome = None        # once it has ended: None or the error, in a tuple
@@ -96,6 +101,12 @@ class Reader:
                                      timeout_s=timeout_s) from None
             raise
 
+    def watch(self, on_ready):
+        """Call ``on_ready()`` whenever there may be something to take, or the end; it must not wait."""
+        self._on_ready = on_ready
+        if self._stream is not None:
+            self._stream.watch(on_ready)
+
     # --- items -------------------------------------------------------------------------
 
     @contextmanager
@@ -121,8 +132,32 @@ class Reader:
             return
         try:
             self._take_parts(item[1:])
-        except (StoreCorrupt, TypeError) as error:      # struct wants bytes
+        except (StoreCorrupt, InvalidBatch, TypeError) as error:      # struct wants bytes
+            self._distrust(stream, error)
+
+    def _batch_of(self, part):
+        """Return the batch that a part of an item is, verified. Raises StoreCorrupt, InvalidBatch, TypeError."""
+        if type(part) is ExtType and self._channels.zstd is not None:
+            part, _ = self._channels.zstd.unpack(part, _MOST_BYTES)
+        batch = Batch.parse(part)
+        if self._channels.verify and not batch.is_sound:
+            self._meet_damage(batch)
+        return batch
+
+    def _meet_damage(self, batch):
+        batch.verify()      # raises
+
+    def _distrust(self, stream, error):
+        """Have what came broken sent again; what comes broken twice is so in the store: end, and say where."""
+        facts = getattr(error, "facts", {})     # a TypeError has none
+        offset, next = facts.get("offset"), facts.get("next")
+        if offset is None or offset not in self._broken:
+            self._broken.add(offset)
             self._lose(stream, f"an item is not made of batches ({error})")
+            return
+        self._finish(StoreCorrupt(f"The messages in [{offset}, {next}) do not fit their checksum, also when sent "
+                                  f"again. The server's store is damaged. What comes from {next} on can be read.",
+                                  offset=offset, next=next, **self._facts()))
 
     def _greet(self, greeting):
         """Take the server's greeting; return False if it is of another log."""

@@ -74,9 +74,13 @@ class Steering:
         """
         return self.call("ack", consumer, _several(deliveries), _given(before=before))
 
-    def nack(self, consumer, deliveries, *, delay_s=None, reason=None):
-        """Give back, to be delivered again after *delay_s* (None: the consumer's backoff); return how many."""
-        return self.call("nack", consumer, _several(deliveries), _given(delay_s=delay_s, reason=reason))
+    def nack(self, consumer, deliveries, *, delay_s=None, reason=None, unseen=None):
+        """Give back, to be delivered again after *delay_s* (None: the consumer's backoff); return how many.
+
+        *unseen*, True: nobody has looked at them, so they come again at once, and this delivery does not count.
+        """
+        return self.call("nack", consumer, _several(deliveries),
+                         _given(delay_s=delay_s, reason=reason, unseen=unseen))
 
     def reject(self, consumer, deliveries, *, reason=None):
         """Make dead letters of them, at once; return how many."""

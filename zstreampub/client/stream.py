@@ -4,6 +4,7 @@ from collections import deque
 from time import monotonic
 
 from gevent.event import Event
+from msgpack import ExtType
 
 from .. import wire
 from ..errors import ConnectionLost
@@ -15,6 +16,7 @@ _GRANT_BYTES = 256 * 1024
 _MOST_ITEMS = WINDOW + 3        # the greeting's credit, and the two events of an end
 
 
+_BATCHES = frozenset((bytes, ExtType))     # plain, compressed
 NOTHING = object()      # no item; any value may be an item
 
 
@@ -85,6 +87,10 @@ class Stream:
         self._ready.clear()
         return self._ready.wait(timeout_s)
 
+    def watch(self, on_ready):
+        """Call *on_ready* from now on, and no other."""
+        self._on_ready = on_ready
+
     def drop(self, ended=Closed):
         """End it from this side, without a word to the server."""
         self._channels.forget(self)
@@ -144,4 +150,7 @@ class Stream:
 
 def size_of(item):
     """Return the bytes of what an item carries."""
-    return sum(len(part) for part in item[1:] if type(part) is bytes) if type(item) is list else 0
+    if type(item) is not list:
+        return 0
+    return sum(len(part) if type(part) is bytes else len(part.data) for part in item[1:]
+               if type(part) in _BATCHES)

@@ -10,7 +10,6 @@ from operator import length_hint
 from time import monotonic
 
 from ..errors import RequestTimeout, SubscriptionEnded
-from ..message import Batch
 from .reader import Reader, remaining_s
 from .stream import NOTHING
 
@@ -70,8 +69,19 @@ class Subscription(Reader):
                 self._message = message
                 return message
             if not self._load(deadline):
-                raise SubscriptionEnded(f"The subscription has ended; the next offset is {self.offset}.",
-                                        resume=self.offset)
+                raise self._ended()
+
+    def get_batch(self, timeout_s=None):
+        """Return the next batch whole, as :meth:`batches` does; else like :meth:`get`."""
+        with self._reading(deadline := None if timeout_s is None else monotonic() + timeout_s):
+            batch = self._rest_of_batch() or self._next_batch(deadline)
+            if batch is None:
+                raise self._ended()
+            self._offset = batch.next
+            return batch
+
+    def _ended(self):
+        return SubscriptionEnded(f"The subscription has ended; the next offset is {self.offset}.", resume=self.offset)
 
     def batches(self):
         """Iterate over whole batches of messages, the fast way; ``offset`` moves by a batch at a time."""
@@ -133,7 +143,7 @@ class Subscription(Reader):
             raise RequestTimeout("No message came in time.")
 
     def _take_parts(self, parts):
-        self._batches.extend(map(Batch.parse, parts))
+        self._batches.extend(map(self._batch_of, parts))
 
     def _drop(self):
         self._decoded.clear()       # a loop in another greenlet iterates over it
@@ -183,7 +193,7 @@ class Subscription(Reader):
     # --- ends and beginnings -----------------------------------------------------------
 
     def _request(self):
-        options = dict(self._options, format="batch")
+        options = dict(self._options, **self._channels.format)
         if self._offset is not None:
             options.update(start=self._offset, epoch=self.epoch)
         return self._patterns, options

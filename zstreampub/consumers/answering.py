@@ -24,9 +24,13 @@ class Answering(Core):
         """
         return self._settle_and_wait("ack", name, deliveries, {"before": before})
 
-    def nack(self, name, deliveries, *, delay_s=None, reason=None):
-        """Have *deliveries* delivered again after *delay_s* (None: as the backoff says). Raises like :meth:`ack`."""
-        return self._settle_and_wait("nack", name, deliveries, {"delay_s": delay_s, "reason": reason})
+    def nack(self, name, deliveries, *, delay_s=None, reason=None, unseen=False):
+        """Have *deliveries* delivered again after *delay_s* (None: as the backoff says). Raises like :meth:`ack`.
+
+        *unseen*: nobody has looked at them, so they come again at once, and this delivery does not count.
+        """
+        options = {"delay_s": delay_s, "reason": reason, "unseen": unseen}
+        return self._settle_and_wait("nack", name, deliveries, options)
 
     def reject(self, name, deliveries, *, reason=None):
         """Make dead letters of *deliveries* at once. Raises like :meth:`ack`."""

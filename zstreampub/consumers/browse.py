@@ -51,7 +51,7 @@ class Browsing(Preparing):
             chunk = self.store.read(cursor, consumer.wanted, end, most, _READ_BYTES, self.store.trim_mark())
             most = min(8 * most, _READ)
             for batch in chunk.batches:
-                for message in batch.messages():
+                for message in batch.messages(decoded=False):
                     described = self._describe_message(consumer, state, message)
                     if described is not None:
                         yield described

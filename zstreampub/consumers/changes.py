@@ -8,7 +8,7 @@ nothing else has happened to the same messages since.
 import itertools
 
 from . import journal
-from .lease import IN_FLIGHT, PARKED, WAITING
+from .lease import IN_FLIGHT, PARKED, WAITING, pairs
 
 _AGAIN_S = 1.0      # what could not be written is tried again after this long
 
@@ -27,6 +27,7 @@ class Settled:
 
     def done(self):
         mark, state = self.lease, self.state
+        _wrote(self, mark.runs)
         state.remove(mark, mark.runs)
         for lease, runs in mark.parts:
             state.remember(runs, lease.token)
@@ -55,19 +56,20 @@ class HandedOut:
         return journal.leased(self.lease, self.lease.runs, clock)
 
     def done(self):
+        _wrote(self, self.lease.runs)
         self.member.give(self.items)
 
     def failed(self, now):
         """Nobody has seen it: it waits as before, and that is written with the next change."""
         lease, state = self.lease, self.state
         self.member.not_given(self.items)
-        if not lease.left or state is not self.consumer.state:
+        if state is not self.consumer.state:
             return
         if lease.kind == IN_FLIGHT:
             state.turn(lease, WAITING, now + _AGAIN_S)
             lease.delivery -= 1
             self.consumer.arm(lease)
-        self.consumer.unsaved.append(lease)
+        self.consumer.unsaved += lease.runs
 
 
 class Moved:
@@ -83,7 +85,7 @@ class Moved:
         return journal.leased(self.lease, self.lease.runs, clock)
 
     def done(self):
-        pass
+        _wrote(self, self.lease.runs)
 
     def failed(self, now):
         for back, runs in self.parts:
@@ -103,11 +105,11 @@ class Added:
         return journal.leased(self.lease, self.lease.runs if self._runs is None else self._runs, clock)
 
     def done(self):
-        pass
+        _wrote(self, self.lease.runs if self._runs is None else self._runs)
 
     def failed(self, now):
-        if self.lease.left and self.state is self.consumer.state:
-            self.consumer.unsaved.append(self.lease)
+        if self.state is self.consumer.state:
+            self.consumer.unsaved += self.lease.runs if self._runs is None else self._runs
 
 
 class Gone:
@@ -122,6 +124,7 @@ class Gone:
         return journal.gone(self.lease.runs)
 
     def done(self):
+        _wrote(self, self.lease.runs)
         self.state.remove(self.lease, self.lease.runs)
         if self.state is self.consumer.state:
             self.consumer.settled(self.lease.runs)
@@ -156,6 +159,7 @@ class Flush:
             ops.append(Settled(consumer, mark))     # last: what is acknowledged stays so, whatever came before
         consumer.ops, consumer.mark, consumer.moving = [], None, {}
         consumer.flushes += 1
+        consumer.newest_flush = self
         self.ops += ops
         self.moves.append((consumer, state, state.sent, state.cursor))
         packed = [state.id, state.sent, state.cursor, state.acked, state.redelivered,
@@ -170,8 +174,7 @@ class Flush:
                 state.save(cursor_to)
         for op in self.ops:
             _guarded(report, op.done)
-        for consumer, *_ in self.moves:
-            consumer.flushed()
+        self._let_go()
 
     def failed(self, error, now, report):
         """It is not, and never will be."""
@@ -183,6 +186,13 @@ class Flush:
         for op in reversed(self.ops):
             _guarded(report, op.failed, now)
         for consumer, *_ in self.moves:
+            consumer.failures += 1
+        self._let_go()
+
+    def _let_go(self):
+        for consumer, *_ in self.moves:
+            if consumer.newest_flush is self:
+                consumer.newest_flush = None
             consumer.flushed()
 
     def answer(self, report):
@@ -192,17 +202,28 @@ class Flush:
         self.ops, self.replies = [], []
 
 
+def _wrote(op, runs):
+    """Note that *runs* are on disk: the cursor may have waited for that."""
+    loose = op.state.loose
+    if loose:
+        for first, next in pairs(runs):
+            loose.difference_update(range(first, next))
+        op.consumer.home.touch(op.consumer)
+
+
 def _put_back(op, back, runs, now):
     """Put *runs* back under the lease *back*, whose time or member may be gone meanwhile."""
     consumer, state = op.consumer, op.state
     state.put_back(op.lease, back, runs)
-    if state is not consumer.state or not back.left:
+    if state is not consumer.state:
+        return
+    consumer.unsaved += runs        # where it was may not be on disk either, nor where it has gone since
+    if not back.left:
         return
     if back.kind == IN_FLIGHT and back.member is not None and back.member.ended:
         consumer.lapse(back, now)
     elif not back.ready and back.kind != PARKED:
         consumer.arm(back)
-    consumer.unsaved.append(back)       # it may not be on disk either
 
 
 def _guarded(report, call, *arguments):

@@ -236,6 +236,17 @@ class Core:
         if append.error is not None:
             raise append.error
 
+    def wait_until_written(self, consumer):
+        """Wait until all that was noted of *consumer* by now is on disk; raise what keeps it from it."""
+        failures = None
+        while failures != consumer.failures:        # what failed on the way is written again
+            failures = consumer.failures
+            flushes = [] if consumer.newest_flush is None else [consumer.newest_flush]
+            if consumer.has_changes or consumer.unsaved:
+                self.touch(consumer)
+                flushes.append(self._writing.current)
+            _wait_for(*flushes)
+
     def forget_journal(self, journal_from):
         """Have the store drop the changes below that number."""
         records = {journal.TOKEN: journal.pack_token(self.token)}       # as it was in each of them
@@ -243,14 +254,10 @@ class Core:
 
     def wait_for_disk(self, records=None):
         """Have *records* and whatever has changed written; wait; raise what kept it from the disk."""
-        answer = AsyncResult()
         flush = self._writing.current
         flush.records.update(records or {})
-        flush.replies.append((lambda _, error: answer.set(error), 0, None))
         self._writing.schedule()
-        error = answer.get()
-        if error is not None:
-            raise error
+        _wait_for(flush)
 
 
 class _Locked:
@@ -276,6 +283,17 @@ class _Locked:
         entry[1] -= 1
         if not entry[1]:
             del self._locks[self._name]
+
+
+def _wait_for(*flushes):
+    """Wait until *flushes* are through, and raise what keeps one from the disk."""
+    answers = [AsyncResult() for _ in flushes]
+    for flush, answer in zip(flushes, answers):
+        flush.replies.append((lambda _, error, answer=answer: answer.set(error), 0, None))
+    for answer in answers:
+        error = answer.get()
+        if error is not None:
+            raise error
 
 
 def _ignore(_):

@@ -155,6 +155,7 @@ class Undertaker:
         offsets = sorted(chosen)
         if not offsets:
             return
+        home.wait_until_written(consumer)   # or a hand-out that fails after this would be written again behind it
         batches, next = read_offsets(home.store, consumer.wanted, offsets, _AT_ONCE_BYTES)
         pending = state.pending
         offsets = [offset for offset in offsets if offset < next and pending.get(offset) is chosen[offset].lease]

@@ -67,8 +67,9 @@ class Dealing(Standing):
         if state.cursor > state.sent:
             self.home.moved(self)       # also over what nobody is given, so that nothing else tells of it
         self._reread()
-        if self.takers and not self.rereading.busy and (reader is None or (reader.live and not reader.queue)
-                                                        or state.live >= self.options.max_pending):
+        busy = self.rereading.busy or (self._new is not None and self._new.is_held)
+        if self.takers and not busy and (reader is None or (reader.live and not reader.queue)
+                                         or state.live >= self.options.max_pending):
             self._tell_takers()
 
     def _share_out(self, now):
@@ -180,7 +181,7 @@ class Dealing(Standing):
                 self.tell_gap(item)
                 continue
             self._new = New(self, item)
-        return self._new
+        return None if self._new.is_held else self._new
 
     # --- the reader ------------------------------------------------------------------------------------
 

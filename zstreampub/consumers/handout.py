@@ -63,7 +63,7 @@ class Handout:
 
     def messages(self):
         """Return a list of :class:`Delivery`."""
-        return [Delivery(message, self, self._consumer) for message in self.batch.messages()]
+        return [Delivery(message, self, self._consumer) for message in self.batch.verified_messages()]
 
 
 class Delivery(Message):

@@ -84,6 +84,11 @@ class Joining(Steering):
         Waits up to *timeout_s* for the first. They are handed out until they are settled or ``ack_wait_s`` is over.
         *offset*: that very message, if it waits or was not handed out yet.
         """
+        found = self.fetch_handouts(name, count, timeout_s=timeout_s, offset=offset)
+        return [delivery for handout in found for delivery in handout.messages()]
+
+    def fetch_handouts(self, name, count=1, *, timeout_s=0.0, offset=None):
+        """Do what :meth:`fetch` does; return a list of Handouts, nothing decoded."""
         self.broker.check_thread()
         count = within("count", count, None, 1, self.settings.max_member_in_flight)
         timeout_s = within("timeout_s", timeout_s, 0.0, 0, _LONGEST_FETCH_S, float)
@@ -192,4 +197,4 @@ class Fetch:
     def result(self):
         if self._error is not None:
             raise type(self._error)(str(self._error), **self._error.facts)
-        return [delivery for item in self._items for delivery in item.messages()]
+        return self._items

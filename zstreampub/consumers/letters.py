@@ -24,7 +24,7 @@ class Letters(Core):
         first = within("first", first, 0, 0, 1 << 53)
         limit = within("limit", limit, 100, 1, 100_000)
         found = consumer.dead.read(self.store, first, limit, 64 << 20)
-        return [batch.messages()[0].as_map() for batch in found]
+        return [batch.maps()[0] for batch in found]
 
     def redrive(self, name, *, offsets=None, topic=None):
         """Publish dead letters again, to where they came from or to *topic*; return how many.

@@ -47,7 +47,7 @@ class Member(Taking):
         self.in_flight = self.delivered = 0
         self.leases = {}            # those under which it has something, as an ordered set
         self.held = []
-        self.is_bounded = False
+        self.is_bounded = self.is_leaving = False
         self._closed = False
         self._messages = deque()
 
@@ -56,7 +56,9 @@ class Member(Taking):
     @property
     def room(self):
         """How many messages it may be given now."""
-        return self.max_in_flight - self.in_flight if self.queue.bytes < self.queue.max_bytes else 0
+        if self.is_leaving or self.queue.bytes >= self.queue.max_bytes:
+            return 0
+        return self.max_in_flight - self.in_flight
 
     @property
     def has_plenty(self):

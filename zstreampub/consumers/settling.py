@@ -87,7 +87,11 @@ class Settling:
                 self.before = before    # the rest in another turn, for the hub has others too
                 break
 
-    def _nack(self, delay_s=None, reason=None):
+    def _nack(self, delay_s=None, reason=None, unseen=False):
+        if type(unseen) is not bool:
+            raise InvalidOption(f"unseen is true or false, not {unseen!r:.60}.", option="unseen")
+        if unseen:
+            return self._give_back(delay_s, reason)
         delay_s, reason = check_delay("delay_s", delay_s), check_reason(reason)
         consumer, now = self._consumer, self._consumer.home.clock.now()
         most = consumer.options.max_deliveries
@@ -97,10 +101,30 @@ class Settling:
                 self._bury(lease, runs, "max_deliveries", reason)
                 return
             wait_s = consumer.delay_s(lease.delivery) if delay_s is None else delay_s
-            if self._move(lease, runs, WAITING, now + wait_s, error=reason, ready=wait_s <= 0).ready:
-                for first, next in pairs(runs):
-                    self._state.ready_again(first, next)
+            self._wait(lease, runs, now + wait_s, wait_s <= 0, error=reason)
         return act
+
+    def _give_back(self, delay_s, reason):
+        """Nobody has looked at them: they come again at once, and this delivery does not count.
+
+        Who says so is about to leave, and is given nothing more.
+        """
+        if delay_s is not None or reason is not None:
+            raise InvalidOption("What is unseen comes again at once, and for no reason: leave out delay_s and reason.",
+                                option="unseen")
+        now = self._consumer.home.clock.now()
+
+        def act(lease, runs):
+            if lease.kind == IN_FLIGHT:     # else it was given back before: said twice it counts once
+                if lease.member is not None:
+                    lease.member.is_leaving = True
+                self._wait(lease, runs, now, True, lease.delivery - 1, lease.error)
+        return act
+
+    def _wait(self, lease, runs, due, is_ready, delivery=None, error=""):
+        if self._move(lease, runs, WAITING, due, None, error, is_ready, delivery).ready:
+            for first, next in pairs(runs):
+                self._state.ready_again(first, next)
 
     def _extend(self, seconds):
         seconds = check_delay("seconds", seconds)
@@ -128,16 +152,16 @@ class Settling:
     def _told(self, error):
         self.buried(error)
 
-    def _move(self, lease, runs, kind, due, member=None, error="", ready=False):
+    def _move(self, lease, runs, kind, due, member=None, error="", ready=False, delivery=None):
         """Put *runs* of *lease* under a lease of that *kind*, and return it.
 
         What leaves *lease* with one flush and comes up in the same tick shares it: one for each message takes several
         times the memory, and Python's garbage collection holds the hub to look at them all.
         """
-        consumer, key = self._consumer, (lease, kind, tick_of(due), member, error, ready)
+        consumer, key = self._consumer, (lease, kind, tick_of(due), member, error, ready, delivery)
         moved = consumer.moving.get(key)
         if moved is None or moved.lease.kind != kind:
-            to = Lease(kind, lease.token, lease.delivery, due, member, error)
+            to = Lease(kind, lease.token, lease.delivery if delivery is None else delivery, due, member, error)
             to.ready = ready
             moved = consumer.moving[key] = Moved(consumer, to, [])
             consumer.ops.append(moved)

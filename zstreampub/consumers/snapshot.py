@@ -63,9 +63,9 @@ class Snapshots:
         consumer.dirty = False
         part = state.part + 1
         try:
-            self._write_parts(state, part, list(state.pending))
-            old = {key: None for key, _ in rows(home.store, journal.parts_prefix(state.id))
-                   if not key.startswith(journal.parts_prefix(state.id, part))}
+            written = self._write_parts(state, part, list(state.pending))
+            # A snapshot that a crash has cut off had the same number, and may have had more parts.
+            old = {key: None for key, _ in rows(home.store, journal.parts_prefix(state.id)) if key not in written}
             was, state.part = state.part, part
             try:
                 home.wait_for_disk({journal.head_key(consumer.name): home.pack_head(consumer), **old})
@@ -77,6 +77,8 @@ class Snapshots:
             raise
 
     def _write_parts(self, state, part, offsets):
+        """Write what is pending of *offsets*; return the keys of the parts."""
+        written = set()
         for number, at in enumerate(range(0, len(offsets), PART_OFFSETS)):
             leases: dict = {}
             for offset in offsets[at:at + PART_OFFSETS]:
@@ -87,4 +89,7 @@ class Snapshots:
                     add_run(leases.setdefault(lease, []), offset, offset + 1)
             packed = journal.pack_part(leases.items(), self._home.clock)
             self.bytes += len(packed)
-            self._home.wait_for_disk({journal.part_key(state.id, part, number): packed})
+            key = journal.part_key(state.id, part, number)
+            self._home.wait_for_disk({key: packed})
+            written.add(key)
+        return written

@@ -17,7 +17,7 @@ class Source:
         self._state = consumer.state
         self._batch = batch
         self._at = 0
-        self._raws = self._metadata = None
+        self._raws = self._metadata = self._sound = None
         self._expires = batch.expires
 
     @property
@@ -43,7 +43,9 @@ class Source:
         if instead:
             raws = [instead.get(first + at, raw) for at, raw in enumerate(raws)]
         metadata = {name: column[start:stop] for name, column in self._metadata.items()}
-        return batch.assemble(batch.topic, raws, metadata, first, batch.time_us)
+        if self._sound is None:
+            self._sound = batch.is_sound
+        return batch.assemble(batch.topic, raws, metadata, first, batch.time_us, self._sound)
 
     def _keys(self):
         if self._metadata is None:
@@ -68,10 +70,15 @@ class New(Source):
             return start, stop, 0
         return self._pick(most)
 
+    @property
+    def is_held(self):
+        """Whether the cursor must wait before its next message."""
+        return self.left > 0 and self._batch.first + self._at in self._state.loose
+
     def _pick(self, most):
         """Look at each message: there are reasons why it may not go out."""
         batch, state, start = self._batch, self._state, None
-        while self._at < batch.count and (start is None or self._at - start < most):
+        while self._at < batch.count and (start is None or self._at - start < most) and not self.is_held:
             at, offset = self._at, self._batch.first + self._at
             if self._is_left_out(at, offset):
                 if start is not None or state.live >= self._consumer.options.max_pending:

@@ -7,7 +7,7 @@ from collections import deque
 from ..store import Gap
 from .changes import Added, Gone
 from .keys import KeyOrder
-from .lease import DYING, IN_FLIGHT, PARKED, SETTLING, WAITING, Lease, Mark, pairs, runs_of
+from .lease import DYING, IN_FLIGHT, PARKED, SETTLING, WAITING, Lease, Mark, add_run, pairs, runs_of
 from .source import dying, parked
 
 logger = logging.getLogger(__name__)
@@ -21,8 +21,9 @@ class Standing:
     """``state`` is what is pending, ``members`` share it; *home* is the Consumers that it belongs to.
 
     ``paused``: why, or None. ``instead``: offset -> packed payload that this consumer is given.
-    ``ops`` are the changes that are not on their way to the disk yet, ``unsaved`` the leases that
-    must be written again as a commit has failed.
+    ``ops`` are the changes that are not on their way to the disk yet, ``newest_flush`` has the last that are.
+    ``unsaved`` are runs that must be written again, under whatever lease they are then, as one of ``failures``
+    commits that failed has left out where they were.
     """
 
     def __init__(self, home, name, wanted, options, state, created_us):
@@ -43,7 +44,8 @@ class Standing:
         self.mark = None            # of what was acknowledged since the last flush
         self.moving = {}            # what was nacked or extended since then: what it has in common -> Moved
         self.unsaved = []
-        self.flushes = 0
+        self.flushes = self.failures = 0
+        self.newest_flush = None
         self.dirty = False
         self.frozen = self.deleted = self.prepared = False
         self.dead = self.undertaker = self.rereading = None     # set by home.add
@@ -213,11 +215,13 @@ class Standing:
 
     def _write_again(self):
         """Write what a failed commit has left out."""
-        leases, self.unsaved = dict.fromkeys(self.unsaved), []
-        for lease in leases:
-            runs = lease.now(self.state.pending)
-            if runs:
-                self.ops.append(Added(self, lease, runs))
+        pending, leases = self.state.pending, {}
+        for offset in sorted({one for first, next in pairs(self.unsaved) for one in range(first, next)}):
+            lease = pending.get(offset)
+            if lease is not None and lease.kind != SETTLING:    # that has been noted, and comes again if it fails
+                add_run(leases.setdefault(lease, []), offset, offset + 1)
+        self.unsaved = []
+        self.ops += [Added(self, lease, runs) for lease, runs in leases.items()]
 
     # --- changes ---------------------------------------------------------------------------------------
 

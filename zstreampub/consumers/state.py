@@ -19,17 +19,20 @@ class ConsumerState:
     """``id`` names this incarnation: a seek begins a new one.
 
     ``pending`` maps offsets to their Lease. ``ahead`` has offsets at or after the cursor that were handed out
-    before their turn. ``sent`` and ``saved`` are the cursor as it was last written, and as it is on disk.
+    before their turn, ``loose`` those of which no hand-out is known to be on disk: the cursor waits for them, as
+    what is below it and not written down is settled. ``sent`` and ``saved`` are the cursor as it was last written,
+    and as it is on disk.
     """
 
     def __init__(self, id, cursor, trims=0):
         self.id = id
         self.cursor = self.sent = self.saved = cursor
-        self.passed = set()             # settled ahead of the cursor, which has passed them and is not saved yet
+        self.passed = set()             # were ahead of the cursor, which has passed them and is not saved yet
         self.torn = 0                   # a move of the cursor up to here was not stored, perhaps a later one was
         self.trims = trims              # trims up to this mark have been told, or were before the start
         self.pending = Pending()
         self.ahead = set()
+        self.loose = set()
         self.in_flight = self.settling = 0
         self.acked = self.redelivered = 0
         self.part = 0                   # the number of its newest snapshot, see snapshot.py
@@ -89,6 +92,7 @@ class ConsumerState:
         self.pending.put(first, next, lease)
         if next > self.cursor and first >= self.cursor:
             self.ahead.update(range(first, next))
+            self.loose.update(range(first, next))
         else:
             self._note_order(first, next)
         lease.cover(first, next)
@@ -149,10 +153,9 @@ class ConsumerState:
         """Move the cursor past *offset*, which is ahead."""
         self.ahead.discard(offset)
         self.cursor = offset + 1
+        self.passed.add(offset)
         if offset in self.pending:
             self._note_order(offset, offset + 1)
-        else:
-            self.passed.add(offset)
 
     def save(self, cursor):
         """Learn that the cursor is on disk as *cursor*."""
@@ -207,8 +210,8 @@ class ConsumerState:
             lease = pending.get(offset)
             if lease is not last:
                 last, runs = lease, None
-                if (lease is not None and lease.kind in _TIMED and lease.delivery
-                        and (token is None or lease.token == token)):
+                if (lease is not None and lease.kind in _TIMED
+                        and (lease.delivery if token is None else token and lease.token == token)):
                     runs = found.setdefault(lease, [])
             if runs is not None:
                 add_run(runs, offset, offset + 1)

@@ -150,10 +150,11 @@ class Steering(Describing):
         consumer.begin_anew(state)
 
     def _wait_until_quiet(self, consumer):
+        """Wait until no change of *consumer* is on its way; raise what keeps one from the disk: it would stay so."""
         while consumer.flushes or consumer.has_changes:
             if consumer.has_changes:
                 self.touch(consumer)
-                gevent.sleep(0)
+                self.wait_for_disk()
             quiet = Event()
             consumer.when_quiet(quiet.set)
             quiet.wait()

@@ -222,10 +222,10 @@ def parts(batch, ranges):
     """Return the messages of each ``(start, stop)`` of *batch* as a batch of their own."""
     if not ranges:
         return []
-    raws, columns = batch.raw_payloads, batch.metadata
+    raws, columns, sound = batch.raw_payloads, batch.metadata, batch.is_sound
     return [Batch.assemble(batch.topic, raws[start:stop],
                            {name: column[start:stop] for name, column in columns.items()},
-                           batch.first + start, batch.time_us) for start, stop in ranges]
+                           batch.first + start, batch.time_us, sound) for start, stop in ranges]
 
 
 def removed(topic, batch, ranges, kept):

@@ -3,6 +3,7 @@
 It works in monkey-patched programs too, for threads that are real.
 """
 
+import gevent
 from gevent import monkey
 from gevent._hub_local import get_hub_if_exists
 from gevent.hub import Waiter
@@ -11,15 +12,25 @@ allocate_lock = monkey.get_original("_thread", "allocate_lock")
 start_thread = monkey.get_original("_thread", "start_new_thread")
 thread_id = monkey.get_original("_thread", "get_ident")     # the patched one tells greenlets apart
 
+_LONGEST_S = 1e6        # more is too much for a lock
+
 
 def new_wait(block=False):
     """Return what the calling greenlet or thread waits by.
 
-    ``wait()`` waits, once, until ``wake()`` is called in any thread; then ``leave()``.
+    ``wait()`` waits, once, until ``wake()`` is called in any thread, and ``wait_at_most(seconds)`` no longer than
+    that (None: as ``wait``); then ``leave()``.
     *block*: all of the calling thread waits, its other greenlets as well.
     """
     hub = None if block else get_hub_if_exists()
     return LockWait() if hub is None else HubWait(hub)
+
+
+def end_hub():
+    """End the hub of the calling thread, which is about to end, if something has made one."""
+    hub = get_hub_if_exists()
+    if hub is not None:
+        hub.destroy(destroy_loop=True)
 
 
 def has_hub():
@@ -36,6 +47,9 @@ class LockWait:
         self.wake = self._lock.release
         self.wait = self._lock.acquire
 
+    def wait_at_most(self, seconds):
+        self._lock.acquire(True, -1 if seconds is None else min(seconds, _LONGEST_S))
+
     def leave(self):
         """Be done with it."""
 
@@ -49,6 +63,10 @@ class HubWait:
         self._bell = hub.loop.async_()
         self._bell.start(self._waiter.switch, None)
         self._gate = allocate_lock()
+
+    def wait_at_most(self, seconds):
+        with gevent.Timeout(seconds, False):
+            self.wait()
 
     def wake(self):
         with self._gate:

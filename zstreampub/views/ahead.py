@@ -48,12 +48,12 @@ class AheadPort(Port):
         for consumer, line in self._lines.items():
             deliveries = line.take_all()
             if deliveries:
-                super().ask("nack", consumer, deliveries, delay_s=0)
+                super().ask("nack", consumer, deliveries, unseen=True)
 
     def _untake(self, line, consumer, offset):
         taken = line.take_at(offset)
         if taken is not None:
-            self.ask("nack", consumer, [(offset, taken.token)])
+            self.ask("nack", consumer, [(offset, taken.token)], unseen=True)
 
     def _next(self, line, consumer):
         """Return the next delivery that can be had at once, None if there is none."""

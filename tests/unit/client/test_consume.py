@@ -120,8 +120,7 @@ def test_get_raises_when_nothing_comes_and_after_the_end(server, client):
 
 
 def test_a_payload_that_cannot_be_decoded_reaches_the_reader_and_can_be_acknowledged(server, client):
-    good = sealed(0, b"x")
-    consumption, _ = joined(server, client, Batch(good.packed[:-2] + b"\xc1\x00", "a", 1, 0, good.time_us))
+    consumption, _ = joined(server, client, Batch.assemble("a", [b"\xc1\x00"], {}, 0, 1_700_000_000_000_000))
 
     [delivery] = take(consumption, 1)
     delivery.ack().get(timeout=DEADLINE_S)
@@ -444,14 +443,16 @@ def test_joining_a_paused_consumer_is_logged(server, client, caplog):
 # --- the end --------------------------------------------------------------------------------------
 
 
-def test_close_waits_for_acks_and_then_leaves(server, client):
-    consumption, _ = joined(server, client, sealed(0, 0, 1, 2))
+def test_close_gives_back_what_nobody_has_looked_at_waits_for_acks_and_then_leaves(server, client):
+    consumption, _ = joined(server, client, sealed(0, 0, 1, 2, 3))
     future = take(consumption, 2)[0].ack()
 
     consumption.close()
 
     assert future.successful()
-    assert [request.name for request in server.requests][-2:] == ["ack", "unsubscribe"]
+    ack, nack, leave = server.requests[-3:]
+    assert (ack.name, nack.name, leave.name) == ("ack", "nack", "unsubscribe")
+    assert nack.args == ["c", [[2, 4, nack.args[1][0][2]]], {"unseen": True}]
     assert list(consumption) == []
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from tests.unit.client.fake_server import DEADLINE_S, outcome, sealed, spawned, turn
 from tests.unit.client.members import acked, joined, said
-from zstreampub.errors import ConsumerDeleted, InvalidOption
+from zstreampub.errors import ConsumerDeleted, InvalidOption, UndecodablePayload
+from zstreampub.message import Batch
 
 # --- callbacks ------------------------------------------------------------------------------------
 
@@ -168,3 +169,37 @@ def test_a_pool_has_a_number_of_workers(server, client, workers):
 
     with pytest.raises(InvalidOption):
         consumption.run(print, workers=workers)
+
+
+# --- what cannot be decoded -----------------------------------------------------------------------
+
+
+def broken():
+    batch = Batch.of("a", [b"{"], headers=[{"content-type": "application/json"}])
+    batch.seal(0, 1_700_000_000_000_000)
+    return batch
+
+
+def test_a_payload_that_cannot_be_decoded_becomes_a_dead_letter_and_is_not_called_for(server, client, caplog):
+    consumption, _ = joined(server, client, broken(), sealed(1, "whole"))
+    worked = []
+
+    running = spawned(consumption.run, lambda delivery: worked.append(delivery.offset))
+    server.wait(lambda: server.named("reject") and acked(server) == [1])
+    consumption.close()
+
+    assert outcome(running) is None and worked == [1]
+    (_, said_why), = said(server, "reject")
+    assert said_why["reason"].startswith("UndecodablePayload: The payload of message 0 of a cannot be decoded: ")
+    assert "becomes a dead letter" in caplog.text
+
+
+@pytest.mark.parametrize("verdict, verb", [(None, "reject"), ("reject", "reject"), ("nack", "nack"), ("stop", "nack")])
+def test_on_exception_may_say_otherwise_of_it(server, client, verdict, verb):
+    consumption, _ = joined(server, client, broken())
+
+    running = spawned(consumption.run, pytest.fail, on_exception=lambda error, delivery: verdict)
+    server.wait_for(verb)
+    consumption.close()
+
+    assert (type(outcome(running)) is UndecodablePayload) == (verdict == "stop")

@@ -177,8 +177,7 @@ def test_get_after_the_last_message_says_that_it_was_the_last(server, client):
 
 
 def test_a_payload_that_cannot_be_decoded_is_handed_out_as_such(server, client):
-    good = sealed(0, b"x")
-    broken = Batch(good.packed[:-2] + b"\xc1\x00", "a", 1, 0, good.time_us)
+    broken = Batch.assemble("a", [b"\xc1\x00"], {}, 0, 1_700_000_000_000_000)
     subscription = client.subscribe("a")
     server.wait_for("subscribe").batches(broken, sealed(1, "next"))
 

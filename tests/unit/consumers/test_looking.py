@@ -5,6 +5,7 @@ import pytest
 
 from tests.unit.consumers.desk import given, settle, taken
 from zstreampub.errors import InvalidOption
+from zstreampub.topics import PatternSet
 
 
 def offsets(deliveries):
@@ -200,6 +201,22 @@ def test_the_lag_is_measured_in_the_log(desk):
     assert 800 < described["lag"]["bytes"] < 1300
     assert described["oldest_unacked"]["offset"] == 1
     assert described["oldest_unacked"]["time"] == desk.broker.get(1).time
+
+
+def test_the_lag_counts_what_was_settled_ahead_only_where_it_is_in_the_log(disk):
+    for number in range(4):
+        disk.broker.publish("a", number)
+    disk.consumers.create("c", "a", start="earliest")
+    second, = disk.consumers.fetch("c", offset=1)
+    second.ack()
+    disk.broker.store.trim(PatternSet(["a"]), 2)
+
+    behind = [disk.describe()["lag"]["messages"]]
+    disk.reopen()
+    behind.append(disk.describe()["lag"]["messages"])
+
+    assert behind == [2, 2]
+    assert [one["offset"] for one in disk.consumers.browse("c")] == [2, 3]
 
 
 def test_what_is_settled_is_cleared_from_the_log_and_no_more(desk):

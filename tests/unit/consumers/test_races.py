@@ -7,7 +7,7 @@ from tests.hand_consumer import CrashStore
 from tests.hand_store import let_run
 from tests.unit.consumers.desk import given, settle, taken
 from zstreampub.broker import Broker
-from zstreampub.errors import StaleDelivery, StoreFull
+from zstreampub.errors import StaleDelivery, StoreCorrupt, StoreFull
 from zstreampub.settings import Settings
 from zstreampub.store import Gap
 
@@ -142,6 +142,25 @@ def test_an_ack_in_the_moment_of_a_seek_does_not_count_after_it(stage):
     assert not stage.consumer.has_settled(0)
 
 
+def test_a_seek_on_a_store_that_has_died_raises_its_error(stage):
+    stage.done(stage.broker.publish, "a", 1)
+    stage.join().take()
+    stage.consumer.removed(0, 1)
+    let_run()
+    stage.store.fail()
+    stage.broker._fail(StoreCorrupt("It has died, says the test."))
+    stage.store.tell()
+    assert stage.consumer.has_changes
+
+    moving = stage.call(stage.consumers.seek, "c", 0)
+    while stage.store.reads:
+        stage.store.let_read()
+
+    with pytest.raises(StoreCorrupt):
+        moving.get(timeout=1)
+    assert stage.consumer.state.pending and not stage.consumer.frozen
+
+
 def test_what_was_buried_is_not_pending_after_a_crash(stage):
     stage.done(stage.broker.publish_many, "a", [1, 2])
     first, second = stage.join().take().messages()
@@ -161,6 +180,95 @@ def test_what_was_buried_is_not_pending_after_a_crash(stage):
 
     assert stage.consumer.state.pending == {}
     assert stage.consumer.dead.measure(stage.store) == 2
+
+
+def test_what_was_rejected_while_its_hand_out_was_on_the_way_is_not_lost_with_that(stage, clock):
+    stage.done(stage.broker.publish_many, "a", [1, 2, 3])
+    stage.done(stage.consumers.create, "c", "a", start="earliest")
+    stage.call(stage.broker.subscribe, "a", consumer="c")
+    while stage.store.reads:
+        stage.store.let_read()
+    stage.consumers.settle("reject", "c", [0, 1], None, lambda *_: None)
+    let_run()
+    stage.store.fail()
+    stage.store.tell()
+    stage.consumers.touch(stage.consumer)
+    let_run()
+    stage.store.commit()
+
+    stage.crash()
+
+    state = stage.consumer.state
+    assert state.cursor == 0 or sorted(state.pending) == [0, 1, 2]
+
+
+def test_a_dead_letter_is_not_pending_again_by_what_was_written_once_more(stage, clock):
+    stage.done(stage.consumers.create, "c", "a", start="earliest", expired="dead")
+    stage.done(stage.broker.publish_many, "a", [1, 2], ttl_s=1)
+    clock.seconds += 1e9
+    stage.call(stage.broker.subscribe, "a", consumer="c")
+    while not stage.store.pending:
+        stage.store.let_read()
+    stage.store.fail()      # that they are dying
+    stage.store.let_read()
+    stage.store.tell()
+    stage.consumers.touch(stage.consumer)
+    let_run()
+    while stage.store.pending or stage.store.reads:
+        stage.store.let_read()
+        stage.store.commit()
+
+    stage.crash()
+
+    assert stage.consumer.state.pending == {} or stage.consumer.dead.measure(stage.store) == 0
+    assert stage.consumer.state.cursor == 0 or len(stage.consumer.state.pending) + stage.consumer.dead.count == 2
+
+
+def test_the_cursor_does_not_pass_what_was_fetched_ahead_before_that_is_on_disk(stage, clock):
+    stage.done(stage.broker.publish_many, "a", [1, 2])
+    member = stage.join(max_in_flight=1)
+    stage.call(stage.consumers.fetch, "c", offset=1)
+    member.close()
+    let_run()
+    stage.store.fail()      # that it was fetched
+    stage.call(stage.broker.subscribe, "a", consumer="c")
+    stage.store.commit()
+
+    stage.crash()
+
+    state = stage.consumer.state
+    assert state.cursor <= 1 or 1 in state.pending
+
+
+def test_what_was_acknowledged_ahead_stays_so_over_a_snapshot_and_a_crash(stage):
+    stage.done(stage.broker.publish, "a", 1)
+    stage.done(stage.consumers.create, "c", "a", start="earliest")
+    first, = stage.done(stage.consumers.fetch, "c", offset=0)
+    stage.call(first.ack)
+    stage.call(stage.consumers.fetch, "c", timeout_s=10)
+    while stage.store.reads:
+        stage.store.let_read()
+    assert stage.consumer.state.cursor == 1     # it passes the message before the ack is on disk
+    stage.store.settle()
+    stage.done(stage.consumers._snapshots.round)
+
+    stage.crash()
+
+    assert stage.consumer.has_settled(0)
+
+
+def test_what_a_snapshot_that_was_cut_off_has_left_is_not_pending_again(stage):
+    stage.done(stage.broker.publish, "a", 1)
+    delivery, = stage.join().take().messages()
+    stage.call(stage.consumers._snapshots.round)
+    stage.store.commit()        # its part, and nobody hears of it
+    stage.crash()
+    stage.done(stage.consumers.ack, "c", [(0, delivery.token)])
+    stage.done(stage.consumers._snapshots.round)
+
+    stage.crash()
+
+    assert stage.consumer.state.pending == {}
 
 
 def test_what_is_gone_and_could_not_be_written_is_written_a_little_later(stage, clock):

@@ -224,3 +224,13 @@ def test_a_closed_broker_settles_nothing(disk):
         delivery.ack()
     disk.open()
     assert disk.describe()["pending"] == 1
+
+
+def test_what_was_given_back_unseen_does_not_count_as_delivered_after_reopening_either(disk):
+    disk.broker.publish("a", 1)
+    delivery, = taken(disk.join(max_deliveries=1))
+    disk.consumers.nack("c", [[delivery.offset, delivery.token]], unseen=True)
+
+    disk.reopen()
+
+    assert given(disk.join()) == [(0, 1)]

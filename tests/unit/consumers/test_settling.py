@@ -118,6 +118,34 @@ def test_a_nack_gives_back_at_once_or_after_a_delay(desk):
     assert given(member) == [(1, 2)]
 
 
+def test_what_nobody_has_looked_at_comes_again_at_once_and_does_not_count_as_delivered(desk):
+    desk.broker.publish_many("a", [1, 2])
+    member = desk.join(max_deliveries=1, backoff_s=[100])
+    _, unseen = taken(member)
+
+    for _ in range(2):      # said twice, as after a lost connection, it counts once
+        assert desk.consumers.nack("c", [[unseen.offset, unseen.token]], unseen=True) == 1
+
+    assert taken(member) == []      # it is about to leave
+    again, = taken(desk.join())
+    assert (again.offset, again.delivery) == (1, 1)
+    assert again.token != unseen.token
+    with pytest.raises(StaleDelivery):
+        unseen.ack()
+    assert desk.describe()["redelivered"] == 0
+
+
+def test_what_is_unseen_has_no_reason_and_no_delay(desk):
+    desk.broker.publish("a", 1)
+    taken(desk.join())
+
+    for options in ({"delay_s": 1}, {"reason": "late"}, {"unseen": 1}):
+        with pytest.raises(InvalidOption):
+            desk.consumers.nack("c", 0, **{"unseen": True, **options})
+
+    assert desk.describe()["in_flight"] == 1
+
+
 def test_without_a_delay_the_backoff_of_the_consumer_decides(desk):
     desk.broker.publish("a", 1)
     member = desk.join(backoff_s=[1, 10], jitter=0)
