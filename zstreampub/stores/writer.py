@@ -28,6 +28,7 @@ RUN_BATCHES = 4096
 SEGMENT_BATCHES = 8192
 SEGMENT_KEYS = 1 << 16
 READER_CHECK_S = 60.0
+FOLD_S = 1.0            # after so long without appends LMDB takes what was noted
 
 _start_thread = get_original("_thread", "start_new_thread")
 _SimpleQueue = get_original("queue", "SimpleQueue")
@@ -78,6 +79,8 @@ class Writer:
         appends = self._take()
         if appends:
             self._commit(appends)
+        elif self._state.notes:
+            self._fold()
         self.keeper.turn(len(appends))
         if time.monotonic() - self._checked_at > READER_CHECK_S:
             self._environment.reader_check()
@@ -110,7 +113,8 @@ class Writer:
         if self.keeper.busy():
             return self._next()
         try:
-            return self._queue.get(timeout=self.keeper.patience_s())
+            patience_s = self.keeper.patience_s()
+            return self._queue.get(timeout=min(patience_s, FOLD_S) if self._state.notes else patience_s)
         except _Empty:
             return None
 
@@ -151,6 +155,10 @@ class Writer:
         if group.empty:
             return
         state = self._state
+        if group.only_changes and state.notes.write(state.journal_next, state.end, group.changes):
+            self.commits += 1
+            group.apply()
+            return
         runs = list(_runs(group)) if group.placed else ()
         full_tail = runs and (state.tail.batches >= SEGMENT_BATCHES or len(state.tail.keys) >= SEGMENT_KEYS)
         state.begin_round(len(group.placed))
@@ -201,7 +209,22 @@ class Writer:
             self.group_batches.add(len(group.placed))
         with state.changing():
             group.apply()
+        state.notes.taken(state.journal_next)
         state.changed_pages.update({(topic.id - 1) // PAGE_TOPICS for topic, _ in group.placed})
+
+    def _fold(self):
+        """Have LMDB take what was noted."""
+        state = self._state
+
+        def write(txn, db):
+            written = state.write_journal(txn, db)
+            txn.put(b"state", state.ends(journal=state.journal_next).pack(), db=db.meta)
+            return written
+        try:
+            state.journal.written(self._environment.write(write, reserve=True))
+        except StoreFull:
+            return      # it is on disk where it is
+        state.notes.taken(state.journal_next)
 
     # --- ending ------------------------------------------------------------------------
 
@@ -210,12 +233,15 @@ class Writer:
 
         def write(txn, db):
             checkpoint = state.save_all(txn, db)
-            txn.put(b"state", state.ends(checkpoint=checkpoint, session=CLOSED).pack(), db=db.meta)
+            state.write_journal(txn, db)
+            txn.put(b"state", state.ends(checkpoint=checkpoint, journal=state.journal_next, session=CLOSED).pack(),
+                    db=db.meta)
         try:
             self._environment.write(write, removing=True)
             self._environment.flush()
         except StoreFull:
-            pass        # nothing is lost: it is counted on from the last checkpoint
+            pass        # nothing is lost: it is counted on from the last checkpoint, and what was noted is found
+        state.notes.close()
         self.error = StoreClosed("The store is closed.")
         self._tell(self._close)
         self._refuse_pending()
