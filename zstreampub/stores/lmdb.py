@@ -123,6 +123,7 @@ class LmdbStore(Store):
         self._writer.put(Close(self._closing.set))
         self._closing.wait()
         self._readers.apply(self._environment.close)
+        self._state.notes.close()
         self._readers.kill()
         self._bell.stop()
         self._bell.close()

@@ -15,6 +15,7 @@ import os
 import struct
 from zlib import crc32
 
+from ..errors import StoreError
 from .directory import sync_directory
 from .journal import pack_changes, unpack_changes
 
@@ -111,6 +112,9 @@ class Notes:
                 content = file.read(FILE_BYTES)
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise StoreError(f"{self._path} cannot be read: {error}. What was acknowledged last is in it.",
+                             path=self._path) from error
         at = 0
         while at + _FIRST_BYTE <= len(content):
             head = content[at + _SUM.size:at + _FIRST_BYTE]

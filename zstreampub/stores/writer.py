@@ -241,7 +241,6 @@ class Writer:
             self._environment.flush()
         except StoreFull:
             pass        # nothing is lost: it is counted on from the last checkpoint, and what was noted is found
-        state.notes.close()
         self.error = StoreClosed("The store is closed.")
         self._tell(self._close)
         self._refuse_pending()
