@@ -66,6 +66,11 @@ class LmdbState(LogState):
         return Ends(self.end, self.first, self.time_us, self.mark, self.checkpoint, self.tail.first,
                     self.notes.first, self.session)._replace(**changes)
 
+    @property
+    def kept_from(self):
+        """The number of the first change that is kept."""
+        return self.notes.first if self.journal.first is None else self.journal.first
+
     # --- saving ------------------------------------------------------------------
 
     def begin_round(self, batches=0):

@@ -266,7 +266,7 @@ class LmdbStore(Store):
         writer, state = self._writer, self._state
         return {"kind": "lmdb", "epoch": self.epoch, "first": state.first, "next": state.end,
                 "topics": len(state.topics), "producers": len(state.producers), "ids": len(state.ids),
-                "journal": state.journal_next - (state.notes.first if state.journal.first is None else state.journal.first),
+                "journal": state.journal_next - state.kept_from,
                 **self._in_thread(self._environment.info),
                 "commits": writer.commits, "appended_messages": writer.appended_messages,
                 "appended_bytes": writer.appended_bytes, "trimmed_messages": writer.keeper.removed_messages,
