@@ -3,13 +3,16 @@
 import os
 import shutil
 import threading
+from queue import SimpleQueue
 
+import gevent
 import pytest
 
-from tests.store_tools import DEADLINE_S, Stores
+from tests.store_tools import DEADLINE_S, EVERYTHING, Stores
 from zstreampub.errors import StoreError
 from zstreampub.message import Batch
 from zstreampub.settings import Settings
+from zstreampub.store import Append
 from zstreampub.stores import notes, writer
 from zstreampub.stores.notes import BLOCK_BYTES, FILE_BYTES, NAME, Notes
 
@@ -229,6 +232,27 @@ class TestTheStore:
         follower.append(changes=[b"x", b"y"])
 
         assert taken.wait(DEADLINE_S)
+        assert changes(images.crashed("data.mdb")[0]) == [b"x", b"y"]
+
+    def test_nothing_is_removed_before_lmdb_has_it(self, images, monkeypatch):
+        entered, gate, write = SimpleQueue(), SimpleQueue(), Notes.write
+
+        def write_later(self, *arguments):
+            entered.put(True)
+            gate.get()
+            return write(self, *arguments)
+        store, follower = images.open()
+        follower.publish("a", 1)
+        monkeypatch.setattr(Notes, "write", write_later)
+        store.append(Append(changes=[b"x"]))
+        entered.get()       # what comes now is taken together
+        store.append(Append(changes=[b"y"]))
+        trimming = gevent.spawn(store.trim, EVERYTHING, 1)
+        gevent.sleep(0)
+        gate.put(True)
+        gate.put(True)
+
+        assert trimming.get(timeout=DEADLINE_S) == 1
         assert changes(images.crashed("data.mdb")[0]) == [b"x", b"y"]
 
     def test_where_no_file_can_be_made_lmdb_has_it_at_once(self, images):

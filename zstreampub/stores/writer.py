@@ -51,6 +51,7 @@ class Writer:
         self._queue = _SimpleQueue()
         self.keeper = Keeper(environment, state, settings, tell)
         self._close = None
+        self._fold_soon = False
         self._checked_at = time.monotonic()
         self.error = None
         self.commits = self.appended_messages = self.appended_bytes = 0
@@ -79,8 +80,9 @@ class Writer:
         appends = self._take()
         if appends:
             self._commit(appends)
-        elif self._state.notes:
+        if self._state.notes and (self._fold_soon or not appends):
             self._fold()
+        self._fold_soon = False
         self.keeper.turn(len(appends))
         if time.monotonic() - self._checked_at > READER_CHECK_S:
             self._environment.reader_check()
@@ -104,8 +106,10 @@ class Writer:
             elif isinstance(order, Close):
                 self._close = order
                 break
-            elif self.keeper.order(order):
-                break
+            else:
+                self._fold_soon = True      # what is removed from now on may have been acknowledged in a note
+                if self.keeper.order(order):
+                    break
             order = self._next()
         return appends
 
