@@ -116,6 +116,16 @@ class TestTheFile:
         assert not one.write(10, 50, [b"a"])
         assert one.kept == (10, [])
 
+    @pytest.mark.parametrize("is_there", [True, False])
+    def test_a_note_that_was_written_in_part_is_left_to_lmdb(self, opened, monkeypatch, is_there):
+        one, write = opened(), os.pwrite
+        if is_there:
+            note(one, b"a")
+        monkeypatch.setattr(os, "pwrite", lambda file, content, at: write(file, content[:-1], at))
+
+        assert not one.write(one.first + is_there, 50, [b"b"])
+        assert opened().kept == (10, [b"a"] * is_there)
+
     def test_one_that_cannot_be_read_is_an_error(self, opened, tmp_path):
         os.mkdir(tmp_path / NAME)
 

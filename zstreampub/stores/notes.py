@@ -11,6 +11,7 @@ the one that comes next, and the log reaches as far: so those of an earlier roun
 nor those beside a log that was restored from a backup. Used by the writer thread, and at the start.
 """
 
+import errno
 import os
 import struct
 from zlib import crc32
@@ -70,7 +71,7 @@ class Notes:
         try:
             if self._file is None:
                 self._file = self._open()
-            os.pwrite(self._file, b"".join((self._sum(head, packed), head, packed)), self._at)
+            _write_all(self._file, b"".join((self._sum(head, packed), head, packed)), self._at)
         except OSError:
             self._used = False      # LMDB will tell what is wrong with the disk
             return False
@@ -97,7 +98,7 @@ class Notes:
         try:
             size = os.fstat(file).st_size
             if size < FILE_BYTES:
-                os.pwrite(file, bytes(FILE_BYTES - size), size)
+                _write_all(file, bytes(FILE_BYTES - size), size)
                 os.fsync(file)
                 sync_directory(os.path.dirname(self._path))
         except BaseException:
@@ -124,3 +125,8 @@ class Notes:
                 return
             at += -(-(_FIRST_BYTE + size) // BLOCK_BYTES) * BLOCK_BYTES
             yield number, [change for _, change in unpack_changes(number, packed)], at
+
+
+def _write_all(file, content, at):
+    if os.pwrite(file, content, at) != len(content):
+        raise OSError(errno.ENOSPC, "only a part was written")
