@@ -16,8 +16,8 @@ import os
 import struct
 from zlib import crc32
 
+from ..disk.directory import sync_directory
 from ..errors import StoreError
-from .directory import sync_directory
 from .journal import pack_changes, unpack_changes
 
 NAME = "notes"
