@@ -44,6 +44,8 @@ class Transport:
         self._loop = gevent.get_hub().loop
         self._watcher = self._loop.io(socket.getsockopt(zmq.FD), 1)
         self._watcher.start(self._readable.set)
+        self._safety = self._loop.timer(_SAFETY_S, _SAFETY_S, ref=False)     # a timeout for each wait would cost more
+        self._safety.start(self._readable.set)
         self._drain_task = gevent.spawn(self._drain)
 
     def send(self, peer, blob):
@@ -93,6 +95,8 @@ class Transport:
         self._closed = True     # the drain may be about to run once more before it is killed
         self._watcher.stop()
         self._watcher.close()
+        self._safety.stop()
+        self._safety.close()
         self._drain_task.kill(block=False)
         if self._monitor is not None:
             self._monitor_watcher.stop()
@@ -105,6 +109,7 @@ class Transport:
         """Let go of the socket without touching it: in the child of a fork it is still the parent's."""
         self._closed = True
         self._watcher.stop()
+        self._safety.stop()
         self._drain_task.kill(block=False)
 
     def _take_leavings(self, left):
@@ -133,7 +138,7 @@ class Transport:
             self._readable.clear()
             while self._drain_turn():
                 gevent.idle(2)      # polls, unlike sleep(0); the highest priority never starves
-            self._readable.wait(_SAFETY_S)
+            self._readable.wait()
 
     def _drain_turn(self):
         """Receive until the socket is empty (return False) or the turn is over (return True)."""

@@ -1,7 +1,7 @@
 """Power cuts, imitated: a real run's writes are recorded, and replayed with some that were not synced left out.
 
-At each cut a random half of the pages that were written but not synced is lost. What had been
-answered before the cut must be there under ``sync``; under ``relaxed`` all but the last commit.
+At each cut a random half of the pages that were written but not synced is lost, and a note that is being written
+is torn. What had been answered before the cut must be there under ``sync``; under ``relaxed`` all but the last commit.
 """
 
 import random
@@ -15,6 +15,7 @@ from zstreampub.settings import Settings
 
 CUTS = 80
 PAGE = 4096
+SIZES = {"data.mdb": 21 << 20, "notes": 1 << 20}
 
 WRITER = """
 import os, sys
@@ -34,6 +35,8 @@ for at in range(120):
     append = follower.append(Batch.of(f"t.{at % 3}", [at] * 3, keys=["k", None, None], ids=[str(at), None, None]),
                              Batch.of("u", [b"x" * 3000]), producer=b"p", sequence=at, changes=[b"%d" % at] * 2,
                              records={b"at": b"%d" % at, b"old": None, b"%d" % at: b"x" * 500}, journal_from=at)
+    for _ in range(at % 4):
+        follower.append(changes=[b"%d" % at])
     os.write(said, b"%d %d %d\\n" % (at, *append.firsts))
     if at % 20 == 19:
         store.trim(PatternSet(["u"]), append.firsts[0] - 20)
@@ -46,43 +49,56 @@ os._exit(0)
 
 def cut(events, chance, place):
     """Leave in *place* what a disk may hold if the power goes after *events*; return what had been said."""
-    synced, loose, said = {}, [], b""
-    for kind, name, offset, content in events:
-        if name == "said":
-            said += content
-        elif name != "data.mdb":
-            continue
-        elif kind == "f":
-            synced.update(loose)
-            loose = []
-        else:
+    said = b"".join(content for _, name, _, content in events if name == "said")
+    place.mkdir()
+    for file, size in SIZES.items():
+        synced, loose = {}, []
+        for at, (kind, name, offset, content) in enumerate(events):
+            if name != file:
+                continue
+            if kind == "f":
+                synced.update(loose)
+                loose = []
+                continue
+            if file == "notes" and at == len(events) - 1:
+                content = content[:chance.randrange(len(content))]
             pages = [(offset + at, content[at:at + PAGE]) for at in range(0, len(content), PAGE)]
             if kind == "s":
                 synced.update(pages)
             else:
                 loose += pages
-    for page, content in loose:
-        if chance.random() < 0.5:
-            synced[page] = content
-    place.mkdir()
-    with open(place / "data.mdb", "wb") as data:
-        for page, content in sorted(synced.items()):
-            data.seek(page)
-            data.write(content)
-        data.truncate(21 << 20)     # the size is synced when the store is made
+        synced.update((page, content) for page, content in loose if chance.random() < 0.5)
+        if synced:
+            write(place / file, synced, size)
     return [tuple(map(int, line.split())) for line in said.splitlines()]
 
 
-def check_what_goes_together(store, follower, found):
-    """What one append carried is there, all of it or nothing."""
+def write(path, pages, size):
+    with open(path, "wb") as file:
+        for page, content in sorted(pages.items()):
+            file.seek(page)
+            file.write(content)
+        file.truncate(size)     # which is synced when the file is made
+
+
+def changes_up_to(newest, alone=True):
+    """Return the changes of the appends up to number *newest*; *alone*: and those that came alone after it."""
+    found = [number for number in range(newest + 1) for _ in range(2 + number % 4)]
+    return found if alone or newest < 0 else found[:len(found) - newest % 4]
+
+
+def check_what_goes_together(store, follower, found, said):
+    """What one append carried is there, all of it or nothing, and what came alone after what was *said* is there."""
     newest = max((payload for payload in found.values() if isinstance(payload, int)), default=-1)
     records = dict(store.records(b""))
     assert int(records.pop(b"at", b"-1")) == newest
     assert sorted(map(int, records)) == list(range(newest + 1))
     journal = store.journal()
-    assert not journal or [(number, int(change)) for number, change in journal] == \
-        [(number, number // 2) for number in range(journal[0][0], 2 * newest + 2)]
-    assert (newest >= 0) == bool(journal)
+    before = journal[0][0] if journal else 0
+    stored = [int(change) for _, change in journal]
+    assert [number for number, _ in journal] == list(range(before, before + len(stored)))
+    assert stored == changes_up_to(newest)[before:before + len(stored)]
+    assert before + len(stored) >= max(len(changes_up_to(newest, alone=False)), len(changes_up_to(said)))
     for number in range(max(newest - 5, 0), newest + 1):
         repeat = follower.append(Batch.of(f"t.{number % 3}", [number], ids=[str(number)]))
         assert repeat.duplicate and found[repeat.firsts[0]] == number
@@ -107,7 +123,7 @@ def test_what_was_answered_survives_a_power_cut(recorder, tmp_path, durability):
         lost += missing
         assert missing <= (durability == "relaxed")
         assert there == [number for number, _, _ in said][:len(there)], "only the last commit may be missing"
-        check_what_goes_together(store, follower, found)
+        check_what_goes_together(store, follower, found, said[-1][0] if said and durability == "sync" else -1)
         assert follower.publish("new", 1) > max(next for _, _, next in said), "no offset is given twice"
         assert store.topics(EVERYTHING)
         stores.close_all()

@@ -12,6 +12,7 @@ from ..errors import StoreCorrupt, StoreVersion
 from . import producers as dedup
 from .ids import pack_block, unpack_blocks
 from .journal import pack_changes
+from .notes import SEED_BYTES
 from .records import (
     CLOSED,
     FORMAT,
@@ -40,12 +41,13 @@ _LENGTHS = NUMBER
 class LmdbState(LogState):
     """:class:`LogState`, and what the writer must know to save it.
 
-    ``tail`` covers the log from where the segments end.
+    ``tail`` covers the log from where the segments end; ``notes`` have what the journal in LMDB does not yet.
     """
 
-    def __init__(self, settings, producers):
+    def __init__(self, settings, producers, notes=None):
         super().__init__(settings)
         self.producers = producers
+        self.notes = notes
         self.tail = Tail(0)
         self.journal = Row()
         self.id_row = Row()
@@ -62,7 +64,12 @@ class LmdbState(LogState):
 
     def ends(self, **changes):
         return Ends(self.end, self.first, self.time_us, self.mark, self.checkpoint, self.tail.first,
-                    self.journal_next, self.session)._replace(**changes)
+                    self.notes.first, self.session)._replace(**changes)
+
+    @property
+    def kept_from(self):
+        """The number of the first change that is kept."""
+        return self.notes.first if self.journal.first is None else self.journal.first
 
     # --- saving ------------------------------------------------------------------
 
@@ -121,10 +128,15 @@ class LmdbState(LogState):
         """Write the changes and ids of a group; returns what :meth:`rows_written` is told after the commit."""
         digests = group.ids.digests
         self._forget_below = max(self._forget_below, group.journal_from)
-        return (self.journal.write(txn, db.journal, self.journal_next, pack_changes(group.changes), self._forget_below),
+        return (self.write_journal(txn, db, group.changes),
                 self.id_row.write(txn, db.ids, self.ids.next,
                                   pack_block(group.time_us, digests, group.ids.offsets) if digests else b"",
                                   self.ids.first))
+
+    def write_journal(self, txn, db, changes=()):
+        """Write what was noted, and then *changes*; returns what ``journal.written`` is told after the commit."""
+        first, noted = self.notes.kept
+        return self.journal.write(txn, db.journal, first, pack_changes([*noted, *changes]), self._forget_below)
 
     def rows_written(self, outcomes):
         for row, outcome in zip((self.journal, self.id_row), outcomes):
@@ -164,6 +176,17 @@ class LmdbState(LogState):
             limits.begin_at(min((topic.first for topic in self.topics.all
                                  if topic.limits is limits and topic.messages), default=self.end))
         return ends.session
+
+    def find_notes(self, txn, db):
+        """Take up what was noted, on top of what :meth:`load` has read; if nothing was, begin with another seed."""
+        seed = txn.get(b"notes", db=db.meta)
+        if seed is not None:
+            self.notes.find(bytes(seed), self.journal_next, self.end)
+        if not self.notes:
+            seed = os.urandom(SEED_BYTES)
+            txn.put(b"notes", seed, db=db.meta)
+            self.notes.find(seed, self.journal_next, self.end)
+        self.journal_next += len(self.notes.kept[1])
 
     def skip_offsets(self):
         """After a power cut of a relaxed store the last commit may be gone: leave room for its offsets."""

@@ -74,6 +74,11 @@ class Group:
         """Tell whether there is nothing to write."""
         return not (self.placed or self.changes or self.records or self.journal_from or self.touched)
 
+    @property
+    def only_changes(self):
+        """Tell whether there is nothing to write but changes."""
+        return not (self.placed or self.records or self.journal_from or self.touched)
+
     # --- who may go in -------------------------------------------------------------
 
     def _admit(self, append, now):

@@ -22,6 +22,7 @@ from . import measuring, reading
 from .check import check_store
 from .checkpoint import LmdbState, left_unclean
 from .journal import read_journal, read_records
+from .notes import Notes
 from .orders import Close, Guarding, Removed, Trim
 from .producers import Producers
 from .records import DATABASES
@@ -80,7 +81,8 @@ class LmdbStore(Store):
         _open_stores.add(self)
 
     def _open(self):
-        state = LmdbState(self._settings, Producers(self._settings.max_producers))
+        notes = Notes(self._directory, used=self._settings.durability == "sync")
+        state = LmdbState(self._settings, Producers(self._settings.max_producers), notes)
         try:
             self._environment.write(lambda txn, db: self._load(state, txn, db))
         except (struct.error, ValueError, IndexError) as error:
@@ -92,9 +94,13 @@ class LmdbStore(Store):
         return state
 
     def _load(self, state, txn, db):
+        unclean = False
         if self._environment.fresh:
             state.create(txn, db)
-        elif left_unclean(state.load(txn, db)):
+        else:
+            unclean = left_unclean(state.load(txn, db))
+        state.find_notes(txn, db)
+        if unclean:
             state.skip_offsets()
         txn.put(b"state", state.ends().pack(), db=db.meta)
 
@@ -125,6 +131,7 @@ class LmdbStore(Store):
         self._writer.put(Close(self._closing.set))
         self._closing.wait()
         self._readers.apply(self._environment.close)
+        self._state.notes.close()
         self._readers.kill()
         self._bell.stop()
         self._bell.close()
@@ -252,7 +259,11 @@ class LmdbStore(Store):
         return count.measure()
 
     def journal(self):
-        return self._read(read_journal)
+        first, noted = self._state.notes.kept
+        noted = list(noted)     # before the snapshot, which has what LMDB takes meanwhile
+        found = self._read(read_journal)
+        next = found[-1][0] + 1 if found else first
+        return found + [(number, change) for number, change in enumerate(noted, first) if number >= next]
 
     def records(self, prefix, after=None, most=1000):
         return self._read(read_records, prefix, after, most)
@@ -261,10 +272,9 @@ class LmdbStore(Store):
 
     def stats(self):
         writer, state = self._writer, self._state
-        changes = state.journal.first
         return {"kind": "lmdb", "epoch": self.epoch, "first": state.first, "next": state.end,
                 "topics": len(state.topics), "producers": len(state.producers), "ids": len(state.ids),
-                "journal": 0 if changes is None else state.journal_next - changes,
+                "journal": state.journal_next - state.kept_from,
                 **self._in_thread(self._environment.info),
                 "commits": writer.commits, "appended_messages": writer.appended_messages,
                 "appended_bytes": writer.appended_bytes, "trimmed_messages": writer.keeper.removed_messages,

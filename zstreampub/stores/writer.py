@@ -28,6 +28,7 @@ RUN_BATCHES = 4096
 SEGMENT_BATCHES = 8192
 SEGMENT_KEYS = 1 << 16
 READER_CHECK_S = 60.0
+FOLD_S = 1.0            # after so long without appends LMDB takes what was noted
 
 _start_thread = get_original("_thread", "start_new_thread")
 _SimpleQueue = get_original("queue", "SimpleQueue")
@@ -50,6 +51,7 @@ class Writer:
         self._queue = _SimpleQueue()
         self.keeper = Keeper(environment, state, settings, tell)
         self._close = None
+        self._fold_soon = False
         self._checked_at = time.monotonic()
         self.error = None
         self.commits = self.appended_messages = self.appended_bytes = 0
@@ -78,6 +80,9 @@ class Writer:
         appends = self._take()
         if appends:
             self._commit(appends)
+        if self._state.notes and (self._fold_soon or not appends):
+            self._fold()
+        self._fold_soon = False
         self.keeper.turn(len(appends))
         if time.monotonic() - self._checked_at > READER_CHECK_S:
             self._environment.reader_check()
@@ -101,8 +106,10 @@ class Writer:
             elif isinstance(order, Close):
                 self._close = order
                 break
-            elif self.keeper.order(order):
-                break
+            else:
+                self._fold_soon = True      # what is removed from now on may have been acknowledged in a note
+                if self.keeper.order(order):
+                    break
             order = self._next()
         return appends
 
@@ -110,7 +117,8 @@ class Writer:
         if self.keeper.busy():
             return self._next()
         try:
-            return self._queue.get(timeout=self.keeper.patience_s())
+            patience_s = self.keeper.patience_s()
+            return self._queue.get(timeout=min(patience_s, FOLD_S) if self._state.notes else patience_s)
         except _Empty:
             return None
 
@@ -151,6 +159,10 @@ class Writer:
         if group.empty:
             return
         state = self._state
+        if group.only_changes and state.notes.write(state.journal_next, state.end, group.changes):
+            self.commits += 1
+            group.apply()
+            return
         runs = list(_runs(group)) if group.placed else ()
         full_tail = runs and (state.tail.batches >= SEGMENT_BATCHES or len(state.tail.keys) >= SEGMENT_KEYS)
         state.begin_round(len(group.placed))
@@ -201,7 +213,22 @@ class Writer:
             self.group_batches.add(len(group.placed))
         with state.changing():
             group.apply()
+        state.notes.taken(state.journal_next)
         state.changed_pages.update({(topic.id - 1) // PAGE_TOPICS for topic, _ in group.placed})
+
+    def _fold(self):
+        """Have LMDB take what was noted."""
+        state = self._state
+
+        def write(txn, db):
+            written = state.write_journal(txn, db)
+            txn.put(b"state", state.ends(journal=state.journal_next).pack(), db=db.meta)
+            return written
+        try:
+            state.journal.written(self._environment.write(write, reserve=True))
+        except StoreFull:
+            return      # it is on disk where it is
+        state.notes.taken(state.journal_next)
 
     # --- ending ------------------------------------------------------------------------
 
@@ -210,12 +237,14 @@ class Writer:
 
         def write(txn, db):
             checkpoint = state.save_all(txn, db)
-            txn.put(b"state", state.ends(checkpoint=checkpoint, session=CLOSED).pack(), db=db.meta)
+            state.write_journal(txn, db)
+            txn.put(b"state", state.ends(checkpoint=checkpoint, journal=state.journal_next, session=CLOSED).pack(),
+                    db=db.meta)
         try:
             self._environment.write(write, removing=True)
             self._environment.flush()
         except StoreFull:
-            pass        # nothing is lost: it is counted on from the last checkpoint
+            pass        # nothing is lost: it is counted on from the last checkpoint, and what was noted is found
         self.error = StoreClosed("The store is closed.")
         self._tell(self._close)
         self._refuse_pending()
