@@ -11,8 +11,8 @@ from zstreampub import aio, client
 # What there is no need for, or what belongs to threads: see docs/asyncio.rst.
 MISSING = {
     client.Client: {"producer", "queue", "table", "check_owner", "submit", "give_up"},
-    client.Subscription: {"wait_open"},
-    client.Consumption: {"wait_open", "renew", "settle", "extend", "take_ahead", "hand_on", "is_ours"},
+    client.Subscription: {"wait_open", "watch", "get_batch"},
+    client.Consumption: {"wait_open", "watch", "renew", "settle", "extend", "take_ahead", "hand_on", "is_ours"},
     client.Delivery: {"say"},
 }
 
