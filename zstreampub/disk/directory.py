@@ -8,10 +8,13 @@ from ..errors import StoreError, StoreLocked, StoreVersion
 
 LOCK_NAME = "lock"
 
+_held: set = set()      # the locks that this process has
+
 
 def lock_directory(path):
-    """Make *path* a store's directory and return the descriptor that holds its lock; closing it unlocks.
+    """Make *path* a store's directory and return its lock, for :func:`unlock_directory`.
 
+    A child of a fork has none of the locks of its parent.
     Raises StoreLocked if a store is open there, StoreError if the directory cannot be used.
     """
     try:
@@ -36,7 +39,14 @@ def lock_directory(path):
             raise StoreLocked(f"{path} is open in the process with pid {holder}. A store is open to one process at "
                               "a time.", path=path, pid=int(holder) if holder.isdigit() else None) from error
         raise StoreError(f"{path} cannot be locked: {error.strerror}.", path=path) from error
+    _held.add(lock)
     return lock
+
+
+def unlock_directory(lock):
+    """Let others have the directory."""
+    _held.discard(lock)
+    os.close(lock)
 
 
 def sync_directory(path):
@@ -64,3 +74,11 @@ def _refuse_strangers(path):
     if names and "data.mdb" not in names:
         raise StoreVersion(f"{path} is no store and not empty: it holds {sorted(names)[0]!r}. "
                            "Name an empty directory or one that is not there yet.", path=path)
+
+
+def _leave_to_parent():
+    while _held:        # or the lock would live as long as this child does
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)

@@ -171,22 +171,6 @@ class FifoStore(Spool):
         self._check_open()
         return self.state.count
 
-    def __bool__(self):
-        """A store is true, also when it is empty: it is a callback."""
-        return True
-
-    @property
-    def size_bytes(self):
-        """Bytes of all messages, as kept."""
-        self._check_open()
-        return self.state.size_bytes
-
-    @property
-    def dropped(self):
-        """How many messages the bounds have cost, ever."""
-        self._check_open()
-        return self.state.dropped
-
     # --- removing ---------------------------------------------------------------------------
 
     def pop_front(self):

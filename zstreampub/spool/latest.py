@@ -123,22 +123,6 @@ class LatestStore(Spool):
         self._check_open()
         return len(self.newest)
 
-    def __bool__(self):
-        """A store is true, also when it is empty: it is a callback."""
-        return True
-
-    @property
-    def size_bytes(self):
-        """Bytes of all messages, as kept."""
-        self._check_open()
-        return self.state.size_bytes
-
-    @property
-    def dropped(self):
-        """How many topics or keys were forgotten because of the bounds, ever."""
-        self._check_open()
-        return self.state.dropped
-
     # --- for the plan and the commits ------------------------------------------------------------
 
     def _make(self, txn, db):

@@ -5,7 +5,6 @@ What is in memory is what the last commit left on disk. A thread that commits ma
 """
 
 import os
-import weakref
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import Any
@@ -13,15 +12,15 @@ from typing import Any
 import gevent
 
 from ..checks import within
-from ..disk.directory import lock_directory
+from ..disk.directory import lock_directory, unlock_directory
 from ..disk.environment import Environment
 from ..errors import InvalidOption, StoreClosed, StoreError, StoreFull
+from ..threads.pool import in_pool
 from ..threads.waits import allocate_lock, has_hub
 from .committing import GroupCommit, Operation
 
 MAX_DISK_BYTES = 64 << 30
 
-_open_spools: "weakref.WeakSet[Spool]" = weakref.WeakSet()
 
 
 class Close(Operation):
@@ -69,9 +68,8 @@ class Spool(ABC):
                 self._environment.close()
                 raise
         except BaseException:
-            os.close(self._lock)
+            unlock_directory(self._lock)
             raise
-        _open_spools.add(self)
 
     def __enter__(self):
         return self
@@ -84,6 +82,22 @@ class Spool(ABC):
         if self._process != os.getpid() or self._closed:
             return
         self._group.run(Close())
+
+    def __bool__(self):
+        """A store is true, also when it is empty: it is a callback."""
+        return True
+
+    @property
+    def size_bytes(self):
+        """Bytes of all messages, as kept."""
+        self._check_open()
+        return self.state.size_bytes
+
+    @property
+    def dropped(self):
+        """How many messages (of a LatestStore: topics or keys) the bounds have cost, ever."""
+        self._check_open()
+        return self.state.dropped
 
     # --- marks ---------------------------------------------------------------------------
 
@@ -115,10 +129,7 @@ class Spool(ABC):
         """Read from disk: a greenlet does so in another thread."""
         if not has_hub():
             return self._environment.read(work, *arguments)
-        result, error = gevent.get_hub().threadpool.apply(_caught, (self._environment.read, work, *arguments))
-        if error is not None:
-            raise error
-        return result
+        return in_pool(gevent.get_hub().threadpool, self._environment.read, work, *arguments)
 
     @contextmanager
     def _looking(self):
@@ -221,17 +232,12 @@ class Spool(ABC):
         except Exception as raised:
             error = _dying(raised)
         self._let_go()
-        _open_spools.discard(self)
         self._group.end()
         self._tell((operation, True, error) for operation in closing)
 
     def _let_go(self):
         self._environment.close()
-        os.close(self._lock)
-
-    def _forked(self):
-        # The parent's lock must not live as long as this child does.
-        os.close(self._lock)
+        unlock_directory(self._lock)
 
     # --- what a subclass has ------------------------------------------------------------------
 
@@ -280,19 +286,3 @@ def _dying(error):
     if isinstance(error, StoreError):
         return error
     return StoreError(f"The store could not write: {type(error).__name__}: {error}. What it answered is on disk.")
-
-
-def _caught(function, *arguments):
-    # gevent prints the traceback of whatever leaves a function in its thread pool.
-    try:
-        return function(*arguments), None
-    except Exception as error:
-        return None, error
-
-
-def _leave_to_parent():
-    for spool in list(_open_spools):
-        spool._forked()
-
-
-os.register_at_fork(after_in_child=_leave_to_parent)

@@ -7,17 +7,17 @@ hub after the store is open.
 
 import os
 import struct
-import weakref
 from collections import deque
 
 import gevent
 from gevent.event import AsyncResult
 from gevent.threadpool import ThreadPool
 
-from ..disk.directory import lock_directory, sync_directory
+from ..disk.directory import lock_directory, sync_directory, unlock_directory
 from ..disk.environment import READ_THREADS, Environment, Layout
 from ..errors import StoreClosed, StoreCorrupt, StoreError
 from ..store import Store
+from ..threads.pool import in_pool
 from . import measuring, reading
 from .check import check_store
 from .checkpoint import LmdbState, left_unclean
@@ -36,8 +36,6 @@ _LAYOUT = Layout(
     "holds an LMDB environment that is not a zstreampub store of format 2. Name another directory. If zstreampub 0.1 "
     "wrote it, read it with that version: 'zstreampub subscribe --start earliest --until end'.",
     "Trim it, set retention, raise max_store_bytes, or free space on the disk.")
-
-_open_stores: "weakref.WeakSet[LmdbStore]" = weakref.WeakSet()
 
 
 class LmdbStore(Store):
@@ -64,7 +62,7 @@ class LmdbStore(Store):
                 self._environment.close()
                 raise
         except BaseException:
-            os.close(self._lock)
+            unlock_directory(self._lock)
             raise
         self.epoch = self._state.epoch
         self._pid = os.getpid()
@@ -78,7 +76,6 @@ class LmdbStore(Store):
         self._bell.start(self._tell)
         self._bell.ref = False      # an idle store does not keep a program running
         self._writer = Writer(self._environment, self._state, settings, self._told)
-        _open_stores.add(self)
 
     def _open(self):
         notes = Notes(self._directory, used=self._settings.durability == "sync")
@@ -135,7 +132,7 @@ class LmdbStore(Store):
         self._readers.kill()
         self._bell.stop()
         self._bell.close()
-        os.close(self._lock)
+        unlock_directory(self._lock)
 
     def _order(self, make):
         self._check_open()
@@ -291,10 +288,7 @@ class LmdbStore(Store):
 
     def _in_thread(self, function, *arguments):
         self._check_open()
-        result, error = self._readers.apply(_caught, (function, arguments))
-        if error is not None:
-            raise error
-        return result
+        return in_pool(self._readers, function, *arguments)
 
     def _check_open(self):
         if self._pid != os.getpid():
@@ -302,24 +296,3 @@ class LmdbStore(Store):
                               "Open it in the process that uses it.")
         if self._closing is not None:
             raise StoreClosed("The store is closed.")
-
-    def _forked(self):
-        # The parent's lock must not live as long as this child does.
-        os.close(self._lock)
-
-
-def _caught(function, arguments):
-    # gevent prints the traceback of whatever leaves a function in its thread pool.
-    try:
-        return function(*arguments), None
-    except Exception as error:
-        return None, error
-
-
-def _leave_to_parent():
-    for store in list(_open_stores):
-        if store._closing is None:
-            store._forked()
-
-
-os.register_at_fork(after_in_child=_leave_to_parent)
