@@ -9,7 +9,6 @@ import logging
 from functools import partial
 from uuid import uuid4
 
-from .bridge import ThreadBridge
 from .checks import within
 from .clock import now_us
 from .compression import zstd_if_there
@@ -38,6 +37,7 @@ from .settings import Settings
 from .sifter import Sifter
 from .start import Starts
 from .subscription import Subscription
+from .threaded import ThreadBroker
 from .topics import PatternSet, check_topic
 from .views.ports import Port
 from .views.table import Table
@@ -266,9 +266,9 @@ class Broker(Intake):
         return Table(Port(self), topic, **options)
 
     def for_threads(self):
-        """Return a :class:`~zstreampub.bridge.ThreadBridge`, with which native threads use this broker."""
+        """Return a :class:`~zstreampub.threaded.ThreadBroker`, with which native threads use this broker."""
         self.check_thread()
-        return ThreadBridge(self)
+        return ThreadBroker(self)
 
     # --- ending ----------------------------------------------------------------------------------
 

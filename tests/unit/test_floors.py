@@ -23,7 +23,7 @@ GROUND = [      # what server and client share
 ]
 FLOORS = [
     *GROUND,
-    {"settings", "store", "policy", "transport", "bridge", "described"},
+    {"settings", "store", "policy", "transport", "threaded", "described"},
     {"publishing", "waiting", "expiry", "taking"},
     {"start", "stores/", "queue", "feed", "steering", "channels", "leavers", "gather"},
     {"subscription", "requests", "handouts", "consumer_methods"},

@@ -32,7 +32,7 @@ class Carrier:
         ``undo(result)`` is called, on the hub. *block*: all of the calling thread waits, its other greenlets as well.
         """
         if thread_id() == self._home:
-            raise RuntimeError("This is the hub's own thread: use the broker itself here, the bridge in others.")
+            raise RuntimeError("This is the hub's own thread: call what lives here itself, and this only in others.")
         if os.getpid() != self._process:
             raise RuntimeError("This was opened in another process, before a fork. Open it after the fork.")
         wait = new_wait(block)

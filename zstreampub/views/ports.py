@@ -1,7 +1,7 @@
 """What a work queue and a table need of a log: one object for a broker, a client, and either from other threads.
 
 ``run(function, undo)`` calls *function* on the hub where the log lives and returns what it returns;
-a :class:`~zstreampub.bridge.Carrier` has one for other threads.
+a :class:`~zstreampub.threads.carrier.Carrier` has one for other threads.
 """
 
 import gevent

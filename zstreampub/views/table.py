@@ -16,7 +16,7 @@ _CHUNK = 1000       # keys that are written as one batch
 
 
 class Table(MutableMapping):
-    """The mapping; made by ``Client.table``, ``Broker.table`` and ``ThreadBridge.table``.
+    """The mapping; made by ``Client.table``, ``Broker.table`` and ``ThreadBroker.table``.
 
     Keys are text or bytes, values are whatever a payload can be, but not None: that is how a key is
     deleted. A value must not be changed in place. Iterating goes over the keys as they are at the start.

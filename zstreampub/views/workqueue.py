@@ -29,7 +29,7 @@ _LONG_LEASE_S = 3600.0              # longer ones are not prolonged
 class WorkQueue(Items):
     """First in, first out, each item to one taker at a time, until somebody acknowledges it.
 
-    Made by ``Client.queue``, ``Broker.queue`` and ``ThreadBridge.queue``. The items of *name* are in the topic
+    Made by ``Client.queue``, ``Broker.queue`` and ``ThreadBroker.queue``. The items of *name* are in the topic
     ``queue.<name>`` (or *topic*), what became of them is known to the consumer ``queue.<name>``, which is
     created if need be, with *settings* (``ack_wait_s``, ``max_deliveries``, ``backoff_s``, ...). *unique*: an item that
     is equal to an earlier one is not put again. *maxsize*: ``put`` waits while there are that many.

@@ -10,7 +10,7 @@ from .views.workqueue import WorkQueue
 _BATCHES = 64       # carried over in one go
 
 
-class ThreadBridge:
+class ThreadBroker:
     """Made on the broker's hub (``broker.for_threads()``), used in any other thread.
 
     ``consumers`` has the methods of the broker's: create, fetch, ack, describe, ...
