@@ -18,7 +18,7 @@ from zstreampub.errors import (
 )
 from zstreampub.spool import items, marks
 from zstreampub.spool.fifo import READ_MESSAGES
-from zstreampub.spool.journal import MOST_BYTES
+from zstreampub.spool.contents import MOST_BYTES
 
 VALUES = [b"bytes", b"", "text", 7, 1.5, True, [1, [2]], {"a": {"b": b"c"}}]
 

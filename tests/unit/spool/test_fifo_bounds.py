@@ -7,7 +7,7 @@ import pytest
 
 from zstreampub import FifoStore
 from zstreampub.errors import BatchTooLarge, MessageTooLarge, SpoolFull, StoreClosed, StoreFull
-from zstreampub.spool.journal import Journal
+from zstreampub.disk.journal import Journal
 
 DEADLINE_S = 20
 
