@@ -16,14 +16,21 @@ HEAD_BYTES = 16
 PAYLOADS = [b"a", b"", b"b" * 10_000, b"c" * (BLOCK_BYTES - HEAD_BYTES), b"d" * (BLOCK_BYTES - HEAD_BYTES + 1), b"e"]
 
 
+class Opened(Journal):
+    """A journal that has ``found`` what was there."""
+
+    def __init__(self, place, ground, synced):
+        super().__init__(place, "file", synced)
+        self.found = self.replay(ground)
+
+
 @pytest.fixture
 def opened(tmp_path):
-    """Return a function that opens the journal as another start would; it has ``found`` what was there."""
+    """Return a function that opens the journal as another start would."""
     made = []
 
     def opened(ground=GROUND, synced=True):
-        made.append(Journal(tmp_path, "file", synced))
-        made[-1].found = made[-1].replay(ground)
+        made.append(Opened(tmp_path, ground, synced))
         return made[-1]
     yield opened
     for one in made:
@@ -198,7 +205,8 @@ def test_what_is_found_is_synced_before_more_goes_behind_it(opened, monkeypatch,
 
 
 def test_the_file_and_its_name_are_synced_before_the_first_record(opened, monkeypatch, tmp_path, path):
-    order, sync, write = [], os.fsync, os.pwrite
+    sync, write = os.fsync, os.pwrite
+    order: list = []
 
     def note(file):
         order.append(os.readlink(f"/proc/self/fd/{file}"))

@@ -46,7 +46,7 @@ def new_ground():
 
 
 class Journal:
-    """The file *name* in *directory*, made when the first record comes. :meth:`replay` comes first; one thread at a time.
+    """The file *name* in *directory*, made when the first record comes. For one thread at a time.
 
     With *synced* a record is on disk when :meth:`append` returns, and begins a block: what was answered is in no
     block that is ever written again before LMDB has it. Without, the system writes it when it gets to it.
@@ -56,7 +56,7 @@ class Journal:
         self._path = os.path.join(directory, name)
         self._synced = synced
         self._file = None
-        self.restart(bytes(GROUND_BYTES))
+        self._ground, self._at, self._sum = b"", 0, FORMAT     # :meth:`replay` or :meth:`restart` comes first
 
     def replay(self, ground):
         """Return the payloads of the records on *ground*, as a list, and go on behind them. Raises StoreError."""

@@ -1,4 +1,4 @@
-"""What a FifoStore writes, format 1: one LMDB database, ``messages``, with two kinds of records; besides, disk/journal.py.
+"""What a FifoStore writes, format 1: an LMDB database, ``messages``, with two kinds of records; and disk/journal.py.
 
 ======================  ====================================================================
 key                     value

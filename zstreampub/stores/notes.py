@@ -32,7 +32,8 @@ class Notes:
 
     def find(self, ground, next):
         """Keep what was noted on *ground*, on top of a journal that goes on at *next*."""
-        self.kept = (next, [change for payload in self._file.replay(ground) for _, change in unpack_changes(0, payload)])
+        noted = self._file.replay(ground)
+        self.kept = (next, [change for payload in noted for _, change in unpack_changes(0, payload)])
 
     def write(self, changes):
         """Have *changes*, the next ones, on disk; return False if LMDB is to take them instead."""

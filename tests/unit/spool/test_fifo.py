@@ -17,8 +17,8 @@ from zstreampub.errors import (
     StoreVersion,
 )
 from zstreampub.spool import items, marks
-from zstreampub.spool.fifo import READ_MESSAGES
 from zstreampub.spool.contents import MOST_BYTES
+from zstreampub.spool.fifo import READ_MESSAGES
 
 VALUES = [b"bytes", b"", "text", 7, 1.5, True, [1, [2]], {"a": {"b": b"c"}}]
 

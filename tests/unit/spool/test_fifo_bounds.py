@@ -6,8 +6,8 @@ import gevent
 import pytest
 
 from zstreampub import FifoStore
-from zstreampub.errors import BatchTooLarge, MessageTooLarge, SpoolFull, StoreClosed, StoreFull
 from zstreampub.disk.journal import Journal
+from zstreampub.errors import BatchTooLarge, MessageTooLarge, SpoolFull, StoreClosed, StoreFull
 
 DEADLINE_S = 20
 
