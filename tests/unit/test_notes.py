@@ -6,6 +6,7 @@ import threading
 from queue import SimpleQueue
 
 import gevent
+import lmdb
 import pytest
 
 from tests.store_tools import DEADLINE_S, EVERYTHING, Stores
@@ -168,6 +169,22 @@ class TestTheStore:
 
         assert changes(store) == []
         assert follower.append(changes=[b"x"]).journal_next == 1
+
+    def test_a_store_that_knows_nothing_of_notes_is_opened_and_has_some(self, images):
+        """As version 0.2.0 has left it."""
+        store, follower = images.open()
+        follower.append(changes=[b"x"])
+        images.close(store)
+        os.remove(images.place / NAME)
+        with lmdb.open(str(images.place), max_dbs=20) as environment, environment.begin(write=True) as txn:
+            assert txn.delete(b"notes", db=environment.open_db(b"meta", txn=txn))
+
+        store, follower = images.open()
+        assert changes(store) == [b"x"]
+        follower.append(changes=[b"y"])
+
+        assert changes(images.crashed("data.mdb", NAME)[0]) == [b"x", b"y"]
+        assert changes(images.crashed("data.mdb")[0]) == [b"x"]
 
     def test_an_idle_store_has_lmdb_take_it(self, images, monkeypatch):
         monkeypatch.setattr(writer, "FOLD_S", 0.01)
