@@ -13,7 +13,8 @@ import time
 import gevent
 
 from zstreampub import FifoStore
-from zstreampub.spool import contents, journal
+from zstreampub.disk import journal
+from zstreampub.spool import contents
 
 PRODUCERS = 3
 
@@ -48,7 +49,7 @@ def work_one(store):
 
 def main():
     place, way, durability = sys.argv[1:]
-    journal.JOURNAL_BYTES = 60_000      # often full
+    journal.FILE_BYTES = 60_000      # often full
     contents.DELETE_BYTES = 300_000
     chance = random.Random()
     store = FifoStore(place, durability=durability)

@@ -13,14 +13,15 @@ from zstreampub import FifoStore
 
 CUTS = 30
 PAGE = 4096
-JOURNAL_BYTES = 9_000
+JOURNAL_BYTES = 24_000      # often full
 DATA_BYTES = 21 << 20       # synced when the store is made
 
 WRITER = f"""
 import os, sys
 from zstreampub import FifoStore
-from zstreampub.spool import contents, journal
-journal.JOURNAL_BYTES, contents.DELETE_BYTES = {JOURNAL_BYTES}, 60_000
+from zstreampub.disk import journal
+from zstreampub.spool import contents
+journal.FILE_BYTES, contents.DELETE_BYTES = {JOURNAL_BYTES}, 60_000
 store = FifoStore(sys.argv[1], durability=sys.argv[2])
 said = os.open(sys.argv[1] + "/said", os.O_WRONLY | os.O_CREAT)
 number = taken = 0

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from zstreampub import FifoStore
+from zstreampub.disk import journal
 from zstreampub.errors import BatchTooLarge, SpoolFull
-from zstreampub.spool import contents, journal, records
+from zstreampub.spool import contents, records
 
 SIZES = [0, 1, 30, 300]
 groups = st.lists(st.sampled_from(SIZES), max_size=12)
@@ -133,8 +134,9 @@ class Model(RuleBasedStateMachine):
 
 
 def test_a_fifo_store_is_a_deque(monkeypatch):
-    for module, name, value in ((journal, "JOURNAL_BYTES", 2000), (contents, "FRONT_BYTES", 700),
-                                (journal, "MOST_BYTES", 1000), (contents, "FRONT_MESSAGES", 9),
+    for module, name, value in ((journal, "FILE_BYTES", 2000), (journal, "BLOCK_BYTES", 64),
+                                (contents, "FRONT_BYTES", 700), (contents, "MOST_BYTES", 1000),
+                                (contents, "FRONT_MESSAGES", 9),
                                 (contents, "DELETE_BYTES", 3000), (records, "RUN_BYTES", 600),
                                 (records, "RUN_ITEMS", 5), (records, "READ_BYTES", 800), (records, "READ_ITEMS", 7),
                                 (records, "DELETE_RUNS", 3)):

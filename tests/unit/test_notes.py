@@ -1,4 +1,4 @@
-"""The file of notes: what of it counts when a store is opened again, and when LMDB takes over."""
+"""The notes of consumers' changes: what of them is found when a store is opened again, and when LMDB takes over."""
 
 import os
 import shutil
@@ -6,18 +6,18 @@ import threading
 from queue import SimpleQueue
 
 import gevent
+import lmdb
 import pytest
 
 from tests.store_tools import DEADLINE_S, EVERYTHING, Stores
-from zstreampub.errors import StoreError
+from zstreampub.disk.journal import BLOCK_BYTES, FILE_BYTES, GROUND_BYTES
 from zstreampub.message import Batch
 from zstreampub.settings import Settings
 from zstreampub.store import Append
-from zstreampub.stores import notes, writer
-from zstreampub.stores.notes import BLOCK_BYTES, FILE_BYTES, NAME, Notes
+from zstreampub.stores import writer
+from zstreampub.stores.notes import NAME, Notes
 
-SEED = b"s" * 16
-OVERHEAD = 24 + 4       # of a note and of a change
+GROUND = b"g" * GROUND_BYTES
 
 
 @pytest.fixture
@@ -25,26 +25,22 @@ def opened(tmp_path):
     """Return a function that opens the notes as another start of the store would."""
     made = []
 
-    def opened(seed=SEED, next=10, end=100):
-        made.append(Notes(tmp_path))
-        made[-1].find(seed, next, end)
+    def opened(ground=GROUND, next=10, used=True):
+        made.append(Notes(tmp_path, used))
+        made[-1].find(ground, next)
         return made[-1]
     yield opened
     for one in made:
         one.close()
 
 
-def note(one, *changes, end=50):
-    assert one.write(one.first + len(one.kept[1]), end, list(changes))
-
-
-class TestTheFile:
+class TestTheNotes:
     def test_what_was_noted_is_found_and_more_can_follow(self, opened):
         one = opened()
-        note(one, b"a", b"bb")
-        note(one, b"", b"c" * 10_000)
+        assert one.write([b"a", b"bb"])
+        assert one.write([b"", b"c" * 10_000])
         two = opened()
-        note(two, b"d")
+        assert two.write([b"d"])
 
         three = opened()
 
@@ -56,81 +52,26 @@ class TestTheFile:
         assert not opened()
         assert os.listdir(tmp_path) == []
 
-    @pytest.mark.parametrize("other", [dict(seed=b"t" * 16), dict(next=9), dict(next=11), dict(end=49)])
-    def test_notes_on_another_log_do_not_count(self, opened, other):
-        note(opened(), b"a", b"b")
-
-        assert opened(**other).kept == (other.get("next", 10), [])
-
-    def test_those_of_an_earlier_round_do_not_count(self, opened):
+    def test_what_lmdb_has_taken_does_not_count_any_more(self, opened):
         one = opened()
-        for change in (b"a", b"b", b"c"):
-            note(one, change)
+        one.write([b"a", b"b"])
+        one.write([b"c"])
+        ground = one.draw_ground()
+        assert opened().kept == (10, [b"a", b"b", b"c"])
         one.taken(13)
-        note(one, b"d")
+        one.write([b"d"])
 
-        assert opened(next=13).kept == (13, [b"d"])
-        assert opened(next=14).kept == (14, [])
+        assert one.kept == (13, [b"d"])
+        assert opened(ground, 13).kept == (13, [b"d"])
+        assert opened().kept == (10, [])
 
-    @pytest.mark.parametrize("damaged", [1, 2])
-    def test_a_note_that_was_torn_ends_what_counts(self, opened, tmp_path, damaged):
-        one = opened()
-        note(one, b"a")
-        note(one, b"b" * 5_000)
-        note(one, b"c")
-        with open(tmp_path / NAME, "r+b") as file:
-            file.seek(BLOCK_BYTES * damaged + 10)
-            file.write(b"\xff")
+    def test_what_is_not_used_finds_and_writes_none(self, opened):
+        opened().write([b"a"])
 
-        assert opened().kept == (10, [b"a"])
+        one = opened(used=False)
 
-    @pytest.mark.parametrize("size", range(0, 40, 3))
-    def test_a_file_that_was_cut_off_is_made_whole(self, opened, tmp_path, size):
-        note(opened(), b"a" * 8)
-        os.truncate(tmp_path / NAME, size)
-        whole = [b"a" * 8] if size >= OVERHEAD + 8 else []
-        one = opened()
-        assert one.kept == (10, whole)
-
-        note(one, b"b")
-
-        assert os.path.getsize(tmp_path / NAME) == FILE_BYTES
-        assert opened().kept == (10, [*whole, b"b"])
-
-    def test_what_does_not_fit_is_left_to_lmdb(self, opened, monkeypatch):
-        monkeypatch.setattr(notes, "FILE_BYTES", 3 * BLOCK_BYTES)
-        one = opened()
-        note(one, b"a")
-
-        assert not one.write(11, 50, [b"b" * (2 * BLOCK_BYTES - OVERHEAD + 1)])
-        assert one.write(11, 50, [b"b" * (2 * BLOCK_BYTES - OVERHEAD)])
-        assert not one.write(12, 50, [b""])
-        assert [len(change) for change in opened().kept[1]] == [1, 2 * BLOCK_BYTES - OVERHEAD]
-
-    def test_a_file_that_cannot_be_written_is_not_tried_again(self, opened, tmp_path):
-        one = opened()
-        os.mkdir(tmp_path / NAME)
-
-        assert not one.write(10, 50, [b"a"])
-        os.rmdir(tmp_path / NAME)
-        assert not one.write(10, 50, [b"a"])
-        assert one.kept == (10, [])
-
-    @pytest.mark.parametrize("is_there", [True, False])
-    def test_a_note_that_was_written_in_part_is_left_to_lmdb(self, opened, monkeypatch, is_there):
-        one, write = opened(), os.pwrite
-        if is_there:
-            note(one, b"a")
-        monkeypatch.setattr(os, "pwrite", lambda file, content, at: write(file, content[:-1], at))
-
-        assert not one.write(one.first + is_there, 50, [b"b"])
-        assert opened().kept == (10, [b"a"] * is_there)
-
-    def test_one_that_cannot_be_read_is_an_error(self, opened, tmp_path):
-        os.mkdir(tmp_path / NAME)
-
-        with pytest.raises(StoreError, match="cannot be read"):
-            opened()
+        assert not one.write([b"b"])
+        assert one.kept == (10, [b"a"])
 
 
 class Images(Stores):
@@ -228,6 +169,22 @@ class TestTheStore:
 
         assert changes(store) == []
         assert follower.append(changes=[b"x"]).journal_next == 1
+
+    def test_a_store_that_knows_nothing_of_notes_is_opened_and_has_some(self, images):
+        """As version 0.2.0 has left it."""
+        store, follower = images.open()
+        follower.append(changes=[b"x"])
+        images.close(store)
+        os.remove(images.place / NAME)
+        with lmdb.open(str(images.place), max_dbs=20) as environment, environment.begin(write=True) as txn:
+            assert txn.delete(b"notes", db=environment.open_db(b"meta", txn=txn))
+
+        store, follower = images.open()
+        assert changes(store) == [b"x"]
+        follower.append(changes=[b"y"])
+
+        assert changes(images.crashed("data.mdb", NAME)[0]) == [b"x", b"y"]
+        assert changes(images.crashed("data.mdb")[0]) == [b"x"]
 
     def test_an_idle_store_has_lmdb_take_it(self, images, monkeypatch):
         monkeypatch.setattr(writer, "FOLD_S", 0.01)

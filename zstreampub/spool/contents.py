@@ -5,15 +5,14 @@ journal and in ``tail``, in memory; the first ones are in ``front`` as well. All
 :meth:`some_items` is for the thread that commits.
 """
 
-import os
-
+from ..disk.journal import FILE_BYTES, Journal, new_ground
 from ..errors import StoreFull
-from .journal import JOURNAL_BYTES, Journal
 from .records import STATE_KEY, State, read_items, read_state, unpack_commit
 from .stretch import Stretch
 
 FRONT_BYTES = 1 << 20           # kept in memory, and one message more
 FRONT_MESSAGES = 16_384
+MOST_BYTES = 64 << 10           # of a record in the journal: larger commits are better off in LMDB at once
 DELETE_BYTES = 4 << 20          # when so much was removed, it is deleted from LMDB
 
 
@@ -21,9 +20,7 @@ class Contents:
     """*synced*: whether the journal is synced with each commit."""
 
     def __init__(self, path, synced):
-        self._path = path
-        self._synced = synced
-        self._journal = None
+        self._journal = Journal(path, "journal", synced)
         self._roomy = None          # whether there is room in LMDB for all of the journal; None: to be looked at
         self.removed_bytes = 0      # since the last checkpoint
         self.state = self.marks = self.front = self.tail = None
@@ -33,15 +30,13 @@ class Contents:
 
     def make(self, txn, db):
         """Write what a new store has."""
-        txn.put(STATE_KEY, State(identity=os.urandom(8)).pack(), db=db.messages)
+        txn.put(STATE_KEY, State(ground=new_ground()).pack(), db=db.messages)
 
     def load(self, txn, db):
         """Return what :meth:`take_over` takes."""
         state = read_state(txn, db)
-        if self._journal is None:
-            self._journal = Journal(self._path, state.identity, self._synced)
         tail = Stretch(state.next)
-        for payload in self._journal.replay(state.serial):
+        for payload in self._journal.replay(state.ground):
             state, items = unpack_commit(payload)
             tail.cut(state.first)
             tail.extend(items)
@@ -85,17 +80,20 @@ class Contents:
         """Have *plan* on disk. Raises StoreFull."""
         plan.is_checkpoint = (
             plan.cleans or plan.removed_bytes >= DELETE_BYTES or (plan.added and not self._is_roomy(environment))
-            or not self._journal.append(plan.serial, plan.for_journal()))
+            or not self._keep(plan.for_journal()))
         if plan.is_checkpoint:
             self._checkpoint(plan, environment)
-            self._journal.restart()
+            self._journal.restart(plan.state.ground)
             self._roomy = None
         self._saved = plan.state
+
+    def _keep(self, record):
+        return len(record) <= MOST_BYTES and self._journal.append(record)
 
     def _is_roomy(self, environment):
         """Tell whether LMDB can take what the journal may get to hold: else the one would be full for the other."""
         if self._roomy is None:
-            self._roomy = environment.make_room(2 * JOURNAL_BYTES)
+            self._roomy = environment.make_room(2 * FILE_BYTES)
         return self._roomy
 
     def _checkpoint(self, plan, environment):
@@ -138,8 +136,7 @@ class Contents:
             pass        # the journal has it
 
     def close(self):
-        if self._journal is not None:
-            self._journal.close()
+        self._journal.close()
 
 
 def _as_far_as_it_fits(items, front):

@@ -54,12 +54,8 @@ class FifoStore(Spool):
         self.blocked = []           # adds that wait for room
         self._shown = (0, 0)        # positions that front or front_many returned last and that were not popped yet
         self.contents = Contents(os.path.abspath(os.fspath(path)), durability == "sync")
-        try:
-            # What is in LMDB is always synced: the journal is overwritten then.
-            super().__init__(path, _LAYOUT, durability, max_disk_bytes, lmdb_durability="sync")
-        except BaseException:
-            self.contents.close()
-            raise
+        # What is in LMDB is always synced: the journal is overwritten then.
+        super().__init__(path, _LAYOUT, durability, max_disk_bytes, lmdb_durability="sync")
 
     # --- adding --------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 Removals come first, so that there is room; then what waited for room, then what is new, in order.
 """
 
+from ..disk.journal import new_ground
 from ..errors import SpoolFull, ZStreamPubError
 from .committing import Operation
 from .marks import merged_marks, pack_marks
@@ -183,4 +184,5 @@ class FifoPlan:
         for key, run in runs_of(tail.next - len(items) if items else self.at, items + self.added):
             txn.put(key, run, db=db.messages)
         self.leaves_garbage = delete_before(txn, db, self.first, self.next)
+        self.state = self.state._replace(ground=new_ground())
         txn.put(STATE_KEY, self.state.pack(), db=db.messages)

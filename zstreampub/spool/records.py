@@ -1,4 +1,4 @@
-"""What a FifoStore writes, format 1: one LMDB database, ``messages``, with two kinds of records; besides, journal.py.
+"""What a FifoStore writes, format 1: an LMDB database, ``messages``, with two kinds of records; and disk/journal.py.
 
 ======================  ====================================================================
 key                     value
@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import msgpack
 
+from ..disk.journal import GROUND_BYTES
 from ..errors import StoreCorrupt, StoreVersion
 
 FORMAT = 1
@@ -32,7 +33,7 @@ READ_ITEMS = 16_384
 DELETE_RUNS = 4_096             # deleted in one commit
 DAMAGED = b""                   # stands for each message of a run that cannot be read
 
-_STATE = struct.Struct("<I5Q8s")
+_STATE = struct.Struct(f"<I5Q{GROUND_BYTES}s")
 _COUNT = struct.Struct("<I")
 _POSITION = struct.Struct(">Q")
 
@@ -45,7 +46,7 @@ class State(NamedTuple):
     next: int = 0
     size_bytes: int = 0     # of all items
     dropped: int = 0        # by the bounds, ever
-    identity: bytes = bytes(8)      # random, for the journal
+    ground: bytes = bytes(GROUND_BYTES)     # of the journal; another one in LMDB with every checkpoint
     packed_marks: bytes = b"\x80"
 
     def pack(self):
@@ -56,11 +57,11 @@ class State(NamedTuple):
         """Raises StoreVersion, StoreCorrupt."""
         if packed is None or len(packed) < _STATE.size:
             raise StoreCorrupt("The store has no state. Restore it from a backup.")
-        version, serial, first, next, size_bytes, dropped, identity = _STATE.unpack_from(packed)
+        version, serial, first, next, size_bytes, dropped, ground = _STATE.unpack_from(packed)
         if version != FORMAT:
             raise StoreVersion(f"A store of format {version}; this program reads {FORMAT}. Use the zstreampub that "
                                "wrote it.", version=version)
-        return cls(serial, first, next, size_bytes, dropped, identity, bytes(packed[_STATE.size:]))
+        return cls(serial, first, next, size_bytes, dropped, ground, bytes(packed[_STATE.size:]))
 
     @property
     def marks(self):

@@ -12,7 +12,6 @@ from ..errors import StoreCorrupt, StoreVersion
 from . import producers as dedup
 from .ids import pack_block, unpack_blocks
 from .journal import pack_changes
-from .notes import SEED_BYTES
 from .records import (
     CLOSED,
     FORMAT,
@@ -134,8 +133,12 @@ class LmdbState(LogState):
                                   self.ids.first))
 
     def write_journal(self, txn, db, changes=()):
-        """Write what was noted, and then *changes*; returns what ``journal.written`` is told after the commit."""
+        """Write what was noted, and then *changes*; returns what ``journal.written`` is told after the commit.
+
+        ``notes.taken`` is to be told as well.
+        """
         first, noted = self.notes.kept
+        txn.put(b"notes", self.notes.draw_ground(), db=db.meta)
         return self.journal.write(txn, db.journal, first, pack_changes([*noted, *changes]), self._forget_below)
 
     def rows_written(self, outcomes):
@@ -178,14 +181,13 @@ class LmdbState(LogState):
         return ends.session
 
     def find_notes(self, txn, db):
-        """Take up what was noted, on top of what :meth:`load` has read; if nothing was, begin with another seed."""
-        seed = txn.get(b"notes", db=db.meta)
-        if seed is not None:
-            self.notes.find(bytes(seed), self.journal_next, self.end)
+        """Take up what was noted, on top of what :meth:`load` has read; if nothing was, begin on another ground."""
+        ground = txn.get(b"notes", db=db.meta)
+        if ground is not None:
+            self.notes.find(bytes(ground), self.journal_next)
         if not self.notes:
-            seed = os.urandom(SEED_BYTES)
-            txn.put(b"notes", seed, db=db.meta)
-            self.notes.find(seed, self.journal_next, self.end)
+            txn.put(b"notes", self.notes.draw_ground(), db=db.meta)
+            self.notes.taken(self.journal_next)
         self.journal_next += len(self.notes.kept[1])
 
     def skip_offsets(self):

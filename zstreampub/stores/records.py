@@ -21,7 +21,7 @@ meta       ``format``                  u32 version
 \\          ``state``                   see :class:`Ends`
 \\          ``guarded``                 empty; there if there were guards, see keeper.py
 \\          ``compacted``               how much was compacted, see compaction.py
-\\          ``notes``                   16 bytes, the seed of what is beside it, see notes.py
+\\          ``notes``                   8 bytes, the ground of the notes, see disk/journal.py
 =========  ==========================  ==========================================================
 
 **Few and large records, because each call into LMDB lets go of the GIL** and, while the

@@ -159,7 +159,7 @@ class Writer:
         if group.empty:
             return
         state = self._state
-        if group.only_changes and state.notes.write(state.journal_next, state.end, group.changes):
+        if group.only_changes and state.notes.write(group.changes):
             self.commits += 1
             group.apply()
             return

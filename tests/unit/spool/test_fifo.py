@@ -1,6 +1,7 @@
 """FifoStore: what it keeps, in what order, and what comes back."""
 
 import json
+import shutil
 
 import pytest
 
@@ -17,8 +18,8 @@ from zstreampub.errors import (
     StoreVersion,
 )
 from zstreampub.spool import items, marks
+from zstreampub.spool.contents import MOST_BYTES
 from zstreampub.spool.fifo import READ_MESSAGES
-from zstreampub.spool.journal import MOST_BYTES
 
 VALUES = [b"bytes", b"", "text", 7, 1.5, True, [1, [2]], {"a": {"b": b"c"}}]
 
@@ -420,6 +421,20 @@ def test_a_store_of_a_newer_format_is_left_as_it_is(open_fifo, monkeypatch, plac
 
     with pytest.raises(StoreVersion, match="format 2"):
         FifoStore(place)
+
+
+def test_the_journal_of_a_copy_that_went_its_own_way_is_ignored(open_fifo, place, tmp_path):
+    copy = tmp_path / "copy"
+    open_fifo().close()
+    shutil.copytree(place, copy)
+    for directory, value in ((place, "here"), (copy, "there")):
+        with FifoStore(directory) as store:
+            store.add(value)
+    with FifoStore(copy) as store:
+        store.add("last there")
+        shutil.copy(copy / "journal", place / "journal")
+
+    assert list(open_fifo()) == ["here"]
 
 
 def test_a_cut_off_file_is_told(open_fifo, place):

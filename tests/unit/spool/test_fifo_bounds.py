@@ -6,8 +6,8 @@ import gevent
 import pytest
 
 from zstreampub import FifoStore
+from zstreampub.disk.journal import Journal
 from zstreampub.errors import BatchTooLarge, MessageTooLarge, SpoolFull, StoreClosed, StoreFull
-from zstreampub.spool.journal import Journal
 
 DEADLINE_S = 20
 

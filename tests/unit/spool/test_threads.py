@@ -11,9 +11,9 @@ import pytest
 from gevent.threadpool import ThreadPool
 
 from tests.unit.spool.test_fifo_bounds import DEADLINE_S
+from zstreampub.disk.journal import Journal
 from zstreampub.errors import StoreClosed, StoreError
 from zstreampub.spool.contents import Contents
-from zstreampub.spool.journal import Journal
 
 ROOT = Path(__file__).parents[3]
 
