@@ -193,9 +193,10 @@ class Reader:
 
     def _lose(self, stream, why):
         """Give up a stream that cannot be trusted any more, and go on with another."""
-        stream.drop(ConnectionLost(f"The stream is broken: {why}."))
+        lost = ConnectionLost(f"The stream is broken: {why}.")
+        stream.drop(lost)
         self._unsubscribe(self._channels, self.id)
-        self._take_end(stream.ended, False)
+        self._take_end(lost, False)     # also if its end has come already: what is before that is not read
 
     def _resume(self):
         self.resumed += self.id is not None
