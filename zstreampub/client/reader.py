@@ -183,6 +183,8 @@ class Reader:
         self._channels.open(self._stream, delay_s)
 
     def _take_end(self, ended, refused):
+        if self._outcome is not None:
+            return      # it was closed meanwhile
         if ended is Closed or ended is Done:
             self._finish(None)
         elif self._reconnect and (isinstance(ended, _RESUMABLE) or not refused):
