@@ -33,7 +33,7 @@ _GOODBYE_S = 2.0    # after ctrl-C: how long the answers to what was sent are wa
 @option("--bytes", "bytes_payload", is_flag=True, help="PAYLOAD (or each line of --lines) is bytes, not text.")
 @option("--content-type", metavar="TYPE",
         help="Write the payload as json, cbor, text or bytes instead of msgpack, and say so in its header; "
-             "or any content type, which takes --bytes.")
+             "or any content type, which takes --bytes. PAYLOAD is text, also for json: --json-payload if it is JSON.")
 @option("--payload-field", metavar="FIELD", help="With --json: only this field of the line is the payload.")
 @option("--key", metavar="KEY", help="Key of the message; with --json the field that holds it.")
 @option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header of every message; repeatable.")
