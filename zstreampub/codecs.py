@@ -18,7 +18,7 @@ from .payload import Undecodable, pack_payload
 HEADER = "content-type"
 
 _SUFFIXES = "+json", "+cbor"
-_CBOR_ONE = b"\x9f", b"\xff"        # a CBOR array of no stated length: what is in between is one value, or too much
+_CBOR_END = b"\x4cthat was all"     # the second of a CBOR array of two: what stands before it is one value, or more
 
 
 class Codec:
@@ -107,6 +107,18 @@ def encode_one(value, headers, content_type):
     return values[0], headers
 
 
+def written_as(value, content_type):
+    """Return the value that stands in the log for *value*, which was read under *content_type*, text or None.
+
+    What that cannot express was not written so: it is returned as it is.
+    """
+    codec = find(content_type) if type(content_type) is str and type(value) is not bytes else None
+    try:
+        return value if codec is None or codec is MSGPACK else _dumped(codec.dumps, value, content_type)
+    except ZStreamPubError:
+        return value
+
+
 def _dumped(dumps, value, content_type):
     try:
         return dumps(value)
@@ -181,8 +193,8 @@ def _dump_cbor(value):
 
 
 def _load_cbor(raw):
-    value, *more = _cbor2().loads(raw.join(_CBOR_ONE))
-    if more:
+    value, end = _cbor2().loads(b"\x82" + raw + _CBOR_END)
+    if end != _CBOR_END[1:]:
         raise ValueError("there is more than one value")
     return value
 

@@ -198,7 +198,7 @@ class Batch:
     @property
     def payloads(self):
         """The payloads as msgpack values, a list; an :class:`Undecodable` where a value is broken."""
-        columns = Columns(self.packed)
+        columns = self._columns
         values = unpack_column(columns.payloads, columns.lengths(self.count))
         if values is None:      # the slow way finds the one bad payload
             return [unpack_payload(raw) for raw in columns.raw_payloads(self.count)]
@@ -207,12 +207,32 @@ class Batch:
     @property
     def raw_payloads(self):
         """The payloads as packed, a list of bytes."""
-        return Columns(self.packed).raw_payloads(self.count)
+        return self._columns.raw_payloads(self.count)
+
+    @property
+    def _columns(self):
+        """Where they lie. Raises StoreCorrupt if the batch is damaged so that nobody can tell."""
+        try:
+            return Columns(self.packed)
+        except InvalidBatch:
+            self.verify()
+            raise
 
     @property
     def metadata(self):
-        """The metadata columns: dict of ``key``, ``id``, ``headers``, ``expires`` -> list of ``count`` entries."""
-        return Columns(self.packed).metadata()
+        """The metadata columns: dict of ``key``, ``id``, ``headers``, ``expires`` -> list of ``count`` entries.
+
+        There are none in a damaged batch, if they cannot be true: it must hurt nobody who only passes it on.
+        """
+        columns = self._columns
+        if not columns.flags & HAS_METADATA or self.is_sound:
+            return columns.metadata()
+        try:
+            found = columns.metadata()
+            check_metadata(found, self.count)
+        except Exception:       # msgpack raises ten kinds
+            return {}
+        return found
 
     @property
     def has_expiry(self):
@@ -262,7 +282,7 @@ class Batch:
         """Return what :meth:`messages` does; of a batch that is not sound all payloads are an :class:`Undecodable`."""
         if self.is_sound:
             return self.messages(decoded)
-        columns = Columns(self.packed)
+        columns = self._columns
         if self.count > columns.payload_bytes:      # as much may be wrong as the number of messages
             self.verify()
         reason = REASONS["StoreCorrupt"]
@@ -307,7 +327,7 @@ class Batch:
 
     def count_within(self, room, most, at_end=False):
         """Return how many messages at its start (or *at_end*), at most *most*, make a batch of *room* bytes or less."""
-        columns = Columns(self.packed)
+        columns = self._columns
         count = columns.count_within(room, self.count, min(most, self.count), at_end)
         if columns.flags & HAS_METADATA:        # it was taken to be spread evenly
             while count and self._end_of(count, at_end).size > room:

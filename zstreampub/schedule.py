@@ -332,7 +332,8 @@ def _joined(batches):
 def _new_of(batch, offsets):
     """Return, as a list of batches, those messages of *batch* that are not in the log (*offsets*) nor before in it."""
     places, seen = [], set()
-    for at, (id, offset) in enumerate(zip(batch.metadata["id"], offsets)):
+    ids = batch.metadata.get("id") or [None] * batch.count      # none, if it is damaged
+    for at, (id, offset) in enumerate(zip(ids, offsets)):
         id = id.encode() if isinstance(id, str) else id
         if offset is None and (id is None or id not in seen):
             places.append(at)

@@ -66,15 +66,14 @@ class Sifter:
         began, line = perf_counter(), self._line
         while line and perf_counter() - began < _TURN_S:
             subscription = line.popleft()
+            subscription.lined_up = False       # from here on: its reader may make room while it sifts
             try:
                 more = subscription.sift()
             except Exception as error:      # a bug of ours costs this subscription, and no other
                 self._failed(subscription, error)
                 more = False
             if more:
-                line.append(subscription)
-            else:
-                subscription.lined_up = False
+                self.line_up(subscription)
         self.turn_us.add((perf_counter() - began) * 1e6)
         if not line:
             self._running = False

@@ -16,7 +16,7 @@ JOIN_OPTIONS = ("consumer", *CREATE_OPTIONS, "max_in_flight", "max_bytes", "memb
                 "compression", "name")
 
 # What settles, and the options that it takes; extend takes its seconds as an argument.
-SETTLING = {"ack": ("before",), "nack": ("delay_s", "reason", "unseen"), "reject": ("reason",), "extend": ()}
+SETTLING = {"ack": ("before",), "nack": ("delay_s", "reason", "unseen", "member"), "reject": ("reason",), "extend": ()}
 
 MAX_ENTRIES = 8_192         # of deliveries, in one call: each is looked up on the hub, in 4 us
 _LONGEST_WORK_S = 366 * 86_400.0

@@ -315,8 +315,18 @@ class Subscription(Taking):
             self._reading = False
         if self._closed:
             return
+        try:
+            self._take_in(chunk, start, end)
+        except Exception as error:      # a batch may be damaged so that it cannot be cut
+            self.end(self._broker.report(error))
+            return
+        self._release_holds(self.cursor)    # what did not fit is read again when there is room
+        self._wake()
+
+    def _take_in(self, chunk, start, end):
+        """Put into the queue what was read from *start* on, when the log's end was *end*."""
         if chunk.gap is not None:
-            queue.put_gap(chunk.gap if chunk.gap.next <= self.until else
+            self.queue.put_gap(chunk.gap if chunk.gap.next <= self.until else
                           Gap(chunk.gap.first, self.until, None, chunk.gap.why))
         self._trims = chunk.trims
         if self._fill(chunk.batches):
@@ -326,8 +336,6 @@ class Subscription(Taking):
                 self._turn_live()
             else:
                 self._refill()
-        self._release_holds(self.cursor)    # what did not fit is read again when there is room
-        self._wake()
 
     # --- holding publishers ------------------------------------------------------------------
 

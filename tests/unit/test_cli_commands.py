@@ -38,7 +38,9 @@ def test_publish_prints_the_offset_of_its_one_message(run, client, flags, text, 
 
 
 @pytest.mark.parametrize("flags, text, payload, content_type", [
-    (["--content-type", "json", "--json-payload"], '{"a": 1}', b'{"a":1}', "application/json"),
+    (["--content-type", "json"], '{"a": 1}', b'{"a":1}', "application/json"),
+    (["--content-type", "application/ld+json", "--json-payload"], '"hi"', b'"hi"', "application/ld+json"),
+    (["--content-type", "image/png"], "x", b"x", "image/png"),
     (["--content-type", "text"], "hi", b"hi", "text/plain"),
     (["--content-type", "image/png", "--bytes"], "x", b"x", "image/png"),
 ])
@@ -54,6 +56,12 @@ def test_publish_writes_each_line_as_the_content_type_says(run, client, stdin):
     run("publish", "--json", "t.{a}", "--content-type", "json")
 
     assert client.published == [("t.1", b'{"a":1}', None, {"content-type": "application/json"})]
+
+
+def test_what_is_typed_as_json_has_to_be_json(run, client):
+    code, _, err = run("publish", "--content-type", "json", "a.b", "hi")
+
+    assert code == 2 and "no JSON" in err and not client.published
 
 
 def test_publish_refuses_a_content_type_that_nobody_knows(run, client):

@@ -34,6 +34,9 @@ def test_json_may_say_everything():
 @pytest.mark.parametrize("text, sentence", [
     ("payload.total", "write 'payload.total >= 10', or JSON"),
     ("", "write 'payload.total >= 10', or JSON"),
+    ("payload.total => 10", "write 'payload.total >= 10', or JSON"),
+    ("payload.total <> 10", "write 'payload.total >= 10', or JSON"),
+    ("payload.total === 10", "write 'payload.total >= 10', or JSON"),
     ("payloads.x = 1", "There is no field 'payloads.x'"),
     ("payload.total >= true", "a bound is a number"),
     ('{"max_sise": 1}', "A filter is a map with one of"),

@@ -93,6 +93,8 @@ def test_only_bytes_are_decoded():
     (b"[" * 100_000, "application/json", "RecursionError"),
     (b"\x81", "application/cbor", "no application/cbor"),
     (b"\x01\x02", "application/cbor", "more than one value"),
+    (b"\x01\xff\x02", "application/cbor", "no application/cbor"),
+    (b"\x49", "application/cbor", "no application/cbor"),
     (b"", "application/cbor", "no application/cbor"),
     (b"\xff", "text/plain", "UnicodeDecodeError"),
     (b"\x80\x04N.", "application/x-python-pickle", r"codecs\.allow\('pickle'\)"),

@@ -487,3 +487,15 @@ class TestOnDisk:
 
         wait_for(lambda: len(offsets(store)) == 2)
         assert follower.append(Batch.of("kv.a", [b"x" * 50_000])).error is None
+
+
+def test_a_damaged_batch_stops_no_sweep_and_has_no_keys_where_they_cannot_be_read():
+    packed = sealed(1, ["K", "L"]).packed
+
+    for at in range(packed.index(b"\xa3key"), len(packed)):
+        batch = Batch.parse(packed[:at] + bytes((packed[at] ^ 0x70,)) + packed[at + 1:])
+        keys = keys_of(batch)
+
+        assert not batch.is_sound
+        assert keys is None or [type(key) for key in keys] == [bytes, bytes]
+    assert keys_of(Batch.parse(packed.replace(b"\xa3key", b"\xd3key"))) is None

@@ -5,6 +5,7 @@ import itertools
 import gevent
 import msgpack
 import pytest
+from gevent.event import Event
 
 from tests.hand_store import Stage, let_run
 from zstreampub import sifter
@@ -35,6 +36,11 @@ def broker():
 @pytest.fixture(autouse=True)
 def long_turns(monkeypatch):
     monkeypatch.setattr(sifter, "_TURN_S", 60.0)
+
+
+def store_of(broker, batch):
+    """Put *batch* into the store of *broker*, whatever is wrong with it."""
+    broker.append_and_wait(Append([batch]))
 
 
 def rare(count, every):
@@ -208,6 +214,40 @@ def test_a_log_that_cannot_be_read_ends_it_with_that_error_and_its_own_place(mon
         subscription.get(10)
     assert caught.value.resume == 5, "it was queued, and not taken"
     assert not stage.broker.subscriptions
+
+
+@pytest.mark.parametrize("filters", [
+    WANTED, {"max_size": 1}, {"every": 2}, {"headers_only": True}, {"where": {"headers.h": 9}}], ids=repr)
+@pytest.mark.parametrize("hit", [b"MARK", b"\x81\xa1h"], ids=["payload", "headers"])
+def test_a_damaged_batch_passes_whole_and_is_not_given_a_checksum_that_fits(broker, filters, hit):
+    batch = Batch.of("a", [b"MARK", b"x", b"y"], headers=[{"h": 1}] * 3)
+    assert hit in batch.packed
+    store_of(broker, Batch.parse(batch.packed.replace(hit, b"\xc1" * len(hit))))
+
+    subscription = broker.subscribe("a", start="earliest", until=3, filters=filters, max_messages=2)
+    parts = [subscription.get(10), subscription.get(10)]
+
+    assert [(part.first, part.next, part.is_sound) for part in parts] == [(0, 2, False), (2, 3, False)]
+    assert subscription.filtered == 0
+
+
+def test_a_reader_may_take_as_soon_as_it_is_told(broker):
+    """It makes room while its batch is sifted: that must not be forgotten."""
+    offsets, done = [], Event()
+    broker.publish_many("a", rare(50, 1))
+    subscription = broker.subscribe("a", start="earliest", until=50, filters=WANTED, max_messages=2)
+
+    def take():
+        while (batch := subscription.take()) is not None:
+            offsets.extend(range(batch.first, batch.next))
+        if subscription.ended:
+            done.set()
+
+    subscription.on_ready = take
+    take()
+
+    assert done.wait(10)
+    assert offsets == list(range(50))
 
 
 def test_a_bug_in_a_filter_ends_that_subscription_and_no_other(broker, monkeypatch, caplog):

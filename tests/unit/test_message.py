@@ -310,6 +310,25 @@ def test_readers_are_told_of_damage_in_each_message():
     assert [type(Message.of_map(one).payload) for one in maps] == [Undecodable] * 4
 
 
+def test_a_damaged_batch_can_be_cut_or_it_says_that_it_is_damaged():
+    packed = Batch.of("a", ["x", "yy", "zzz"], ["k", None, "l"], headers=[{"h": 1}] * 3, expires=[1, 2, None]).packed
+    told = 0
+
+    for at in range(1, len(packed)):
+        if 8 <= at < 24:
+            continue        # offset and time, which are not the publisher's
+        try:
+            batch = Batch.parse(packed[:at] + bytes((packed[at] ^ 0x41,)) + packed[at + 1:])
+            assert batch.soonest_expiry
+            assert not any(part.is_sound for part in [batch.slice(1, 2), batch.slice(0, 2), *batch.singles([0, 2])])
+            batch.verified_messages()
+            batch.map_items()
+        except StoreCorrupt:
+            told += 1
+
+    assert told < 30, "of the header and the lengths"
+
+
 def test_damage_that_makes_millions_of_messages_of_a_few_is_no_trap():
     packed = bytearray(Batch.of("a", [b"x", b"y"]).packed)
     packed[4] = 0xff        # of the number of messages

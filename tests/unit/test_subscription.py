@@ -7,8 +7,8 @@ from gevent.event import Event
 from tests.hand_store import Stage, let_run
 from zstreampub.broker import Broker
 from zstreampub.errors import RequestTimeout, StoreCorrupt, Unsubscribed
-from zstreampub.message import Message
-from zstreampub.store import Gap
+from zstreampub.message import Batch, Message
+from zstreampub.store import Append, Gap
 from zstreampub.topics import PatternSet
 
 
@@ -138,6 +138,24 @@ def test_a_log_that_cannot_be_read_ends_the_subscription_with_that_error(monkeyp
     with pytest.raises(StoreCorrupt) as caught:
         subscription.get(10)
     assert caught.value.resume == 0
+
+
+def test_a_batch_that_is_damaged_so_that_it_cannot_be_opened_ends_the_subscription_with_that_error(monkeypatch):
+    stage = Stage()
+    batch = Batch.of("a", ["x", "yy"], expires=[1 << 52, None])
+    append = Append([batch])
+    append.reply = stage.replies.append
+    stage.broker.append(append)
+    stage.store.settle()
+    monkeypatch.setattr("zstreampub.broker.Broker.tail_from", lambda *_: None)
+    batch.packed = batch.packed[:4] + b"\xff" + batch.packed[5:]       # of the number of messages
+
+    subscription = stage.broker.subscribe("a", start=0)
+    let_run()
+    stage.store.let_read()
+
+    with pytest.raises(StoreCorrupt):
+        subscription.get(10)
 
 
 def test_a_read_that_comes_back_after_the_end_is_ignored(monkeypatch):

@@ -6,8 +6,9 @@ import gevent
 import pytest
 
 from zstreampub import Broker, Retention, Settings
-from zstreampub.errors import InvalidPayload, RequestTimeout, SlowConsumer, StoreClosed
-from zstreampub.store import Gap
+from zstreampub.errors import InvalidPayload, RequestTimeout, SlowConsumer, StoreClosed, StoreCorrupt
+from zstreampub.message import Batch
+from zstreampub.store import Append, Gap
 from zstreampub.topics import PatternSet
 from zstreampub.views.ports import Port
 from zstreampub.views.table import Table
@@ -325,3 +326,16 @@ def test_a_native_thread_waits_for_changes(broker, table):
     reading.get(timeout=10)
 
     assert seen == [("k0", 0), ("k1", 1), ("k2", 2)]
+
+
+def test_what_is_damaged_is_taken_over_by_no_table():
+    with Broker.open("memory:") as broker, Table(Port(broker), TOPIC) as table:
+        batch = Batch.of(TOPIC, ["MARK"], keys=["tea"])
+        broker.append_and_wait(Append([Batch.parse(batch.packed.replace(b"MARK", b"MARX"))]))
+
+        with pytest.raises(StoreCorrupt):
+            table["milk"] = 1
+        with pytest.raises(StoreCorrupt):
+            table["tea"]
+        with pytest.raises(StoreCorrupt):
+            again(broker)

@@ -43,8 +43,8 @@ class Client:
 
     # --- publishing --------------------------------------------------------------------
 
-    async def publish(self, topic, payload, *, headers=None, key=None, id=None, unique=None, ttl_s=None,
-                      timeout_s=None, **terms):
+    async def publish(self, topic, payload, *, content_type=None, headers=None, key=None, id=None, unique=None,
+                      ttl_s=None, timeout_s=None, **terms):
         """Publish one message; return its offset once it is on the server's disk.
 
         With an outbox: return once it is on the disk here; what is returned gives the offset when it is awaited.
@@ -53,12 +53,13 @@ class Client:
         line = self._here()
         if terms or self._has_outbox:
             return self._answer(await line.run(partial(
-                line.client.publish, topic, payload, headers=headers, key=key, id=id, unique=unique, ttl_s=ttl_s,
-                timeout_s=timeout_s, **terms)))
-        return await _publish(line, entries.single(topic, payload, headers, key, id, unique, ttl_s), timeout_s)
+                line.client.publish, topic, payload, content_type=content_type, headers=headers, key=key, id=id,
+                unique=unique, ttl_s=ttl_s, timeout_s=timeout_s, **terms)))
+        entry = entries.single(topic, payload, headers, key, id, unique, ttl_s, content_type)
+        return await _publish(line, entry, timeout_s)
 
-    async def publish_many(self, topic, payloads, *, headers=None, keys=None, ids=None, unique=None, ttl_s=None,
-                           timeout_s=None, **terms):
+    async def publish_many(self, topic, payloads, *, content_type=None, headers=None, keys=None, ids=None, unique=None,
+                           ttl_s=None, timeout_s=None, **terms):
         """Publish a list of messages, all or none; return ``(first, next)``: ``first <= offset < next``.
 
         The options are those of ``zstreampub.Client.publish_many``.
@@ -66,9 +67,10 @@ class Client:
         line = self._here()
         if terms or self._has_outbox:
             return self._answer(await line.run(partial(
-                line.client.publish_many, topic, list(payloads), headers=headers, keys=keys, ids=ids, unique=unique,
-                ttl_s=ttl_s, timeout_s=timeout_s, **terms)))
-        return await _publish(line, entries.several(topic, payloads, headers, keys, ids, unique, ttl_s), timeout_s)
+                line.client.publish_many, topic, list(payloads), content_type=content_type, headers=headers, keys=keys,
+                ids=ids, unique=unique, ttl_s=ttl_s, timeout_s=timeout_s, **terms)))
+        entry = entries.several(topic, payloads, headers, keys, ids, unique, ttl_s, content_type)
+        return await _publish(line, entry, timeout_s)
 
     cancel = _carried(own.Client.cancel)
     scheduled = _carried(own.Client.scheduled)

@@ -9,7 +9,7 @@ from ..errors import InvalidOption
 from ..filters.words import check_filters
 
 _OPERATORS = {"=": "eq", "==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
-_COMPARISON = re.compile(r"\s*([^\s=!<>{}\[\]][^\s=!<>]*)\s*(==|!=|<=|>=|=|<|>)\s*(.*?)\s*")
+_COMPARISON = re.compile(r"\s*([^\s=!<>{}\[\]][^\s=!<>]*)\s*(==|!=|<=|>=|=|<|>)(?![=<>])\s*(.*?)\s*")
 
 
 def parse_filter(text):

@@ -7,7 +7,7 @@ from functools import partial
 
 import click
 
-from ..codecs import encode, encode_one
+from ..codecs import BYTES, JSON, encode, encode_one, find
 from ..errors import InvalidOption, InvalidTopic, ZStreamPubError
 from ..topics import check_topic
 from . import exits
@@ -32,8 +32,8 @@ _GOODBYE_S = 2.0    # after ctrl-C: how long the answers to what was sent are wa
 @option("--json-payload", is_flag=True, help="PAYLOAD (or each line of --lines) is JSON.")
 @option("--bytes", "bytes_payload", is_flag=True, help="PAYLOAD (or each line of --lines) is bytes, not text.")
 @option("--content-type", metavar="TYPE",
-        help="Write the payload as json, cbor, text or bytes instead of msgpack, and say so in its header; "
-             "or any content type, which takes --bytes.")
+        help="PAYLOAD (or each line) is json, text, bytes, or any content type such as image/png, and the message's "
+             "header says so. With cbor it is text, or with --json-payload JSON, that is written as CBOR.")
 @option("--payload-field", metavar="FIELD", help="With --json: only this field of the line is the payload.")
 @option("--key", metavar="KEY", help="Key of the message; with --json the field that holds it.")
 @option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header of every message; repeatable.")
@@ -64,6 +64,7 @@ def publish(arguments, lines_topic, json_topic, address, timeout_s, **values):
         raise click.UsageError("--lines and --json exclude each other.")
     if values["content_type"] is not None:
         _check_content_type(values["content_type"])
+        _imply(values)
     terms = _terms(values, timeout_s)
     if lines_topic or json_topic:
         if terms or (lines_topic and values["id"]):
@@ -178,6 +179,15 @@ def _check_content_type(content_type):
         encode((), None, content_type)
     except InvalidOption as error:
         raise click.UsageError(f"--content-type: {error}") from error
+
+
+def _imply(values):
+    """Take what is typed for what the content type says it is: JSON is read, and what has no codec is bytes."""
+    codec = find(values["content_type"])
+    if not values["bytes_payload"]:
+        values["json_payload"] = values["json_payload"] or codec is JSON
+    if not values["json_payload"]:
+        values["bytes_payload"] = values["bytes_payload"] or codec in (BYTES, None)
 
 
 def _written(payload, headers, values):

@@ -49,7 +49,8 @@ from .units import parse_start, parse_until
         help="Only what passes crosses the network: 'FIELD OPERATOR VALUE', such as 'payload.total >= 10' "
              "(operators: = != < <= > >=; fields: payload.NAME, headers.NAME, key, topic, ...), or a filter in JSON, "
              'such as \'{"min_period": 0.1, "by": "payload.at", "per": "key"}\' or \'{"max_size": 1000}\'. '
-             "Repeatable: all must hold, in this order. docs/filters.rst has all words.")
+             "Repeatable: all must hold, in this order. A payload that was published with a content type has no "
+             "fields. docs/filters.rst has all words.")
 @option("--name", metavar="TEXT", help="A name to show in 'zstreampub subscriptions'.")
 @format_option
 @client_options

@@ -23,7 +23,6 @@ _MOST_IN_CALL = 8192        # deliveries of one request
 _MOST_REASON = 1000         # characters
 
 ACK = ("ack", ())
-UNSEEN = ("nack", (("unseen", True),))      # the program has not looked at it
 
 
 class Settlement(Future):
@@ -52,7 +51,10 @@ class Acks:
         self._complained = set()
 
     def add(self, key, first, next, token, member=None):
-        """Have *member* say *key*, one of ACK, :func:`nack`, :func:`reject` and :func:`extend`; return the future."""
+        """Have *member* say *key*, one of ACK, :func:`nack`, :func:`reject`, ...; return the future.
+
+        An empty range says it of no message.
+        """
         self._channels.check_owner()
         said = Settlement(first, next, token, member)
         gathered = self._waiting.get(key)
@@ -70,7 +72,7 @@ class Acks:
     def unsettled(self, member):
         """Yield ``(offset, token)`` of what *member* has settled, and the server has not said so."""
         for (verb, _), said in self._unanswered():
-            if verb != "extend" and said.member == member:
+            if verb != "extend" and said.member == member and said.first < said.next:
                 yield said.first, said.token
 
     def _unanswered(self):
@@ -156,6 +158,11 @@ def nack(delay_s, reason):
     return "nack", (("delay_s", delay_s), ("reason", _text(reason)))
 
 
+def unseen(member):
+    """Return what to say of what the program has not looked at, as *member* leaves."""
+    return "nack", (("unseen", True), ("member", member))
+
+
 def reject(reason):
     """Return what to say to have a message made a dead letter. Raises InvalidOption."""
     return "reject", (("reason", _text(reason)),)
@@ -182,7 +189,7 @@ def merged(ranges):
 
 def _arguments(consumer, key, said):
     verb, option = key
-    deliveries = merged((one.first, one.next, one.token) for one in said)
+    deliveries = merged((one.first, one.next, one.token) for one in said if one.first < one.next)
     if verb == "extend":
         return consumer, deliveries, option
     return consumer, deliveries, {name: value for name, value in option if value is not None}

@@ -19,7 +19,7 @@ import gevent
 from gevent.event import Event
 
 from ..errors import InternalError, RequestTimeout, SubscriptionEnded
-from .acks import UNSEEN, extend, merged
+from .acks import extend, merged, unseen
 from .crew import Crew
 from .delivery import Delivery
 from .leases import Lease, Leases, Renewal
@@ -104,24 +104,37 @@ class Consumption(Reader):
 
         What has come, and was not handed out to the program, does not count as delivered.
         """
-        if self._outcome is None:
+        is_ours = self._outcome is None and self.id is not None
+        if is_ours:
             self._look()
-            self._give_back()
         if self._outcome is None:
             self._outcome = (None,)
+        if is_ours:
+            self._give_back()
         self._drop()
         self._changed.set()
         if gevent.getcurrent() is not gevent.get_hub():
             self._acks.flush(_GOODBYE_S)
+            if is_ours and self._take_rest():
+                self._give_back()
+                self._drop()
+                self._acks.flush(_GOODBYE_S)
         super().close()
 
+    def _take_rest(self):
+        """Take what the server had sent before it knew that we leave; return whether there was any."""
+        stream = self._stream
+        while stream is not None and (item := stream.receive()) is not NOTHING:
+            self._take_item(stream, item)
+        return bool(self._parcels)
+
     def _give_back(self):
-        """Say that the program has not looked at what is here."""
-        held = self._held
-        unseen = [(offset, offset + 1, lease.token) for offset, lease in self._here() if held.get(offset) is lease]
+        """Say that we leave, and that the program has not looked at what is here."""
+        held, key = self._held, unseen(self.member)
+        here = [(offset, offset + 1, lease.token) for offset, lease in self._here() if held.get(offset) is lease]
         if self._channels.is_up:        # else the server takes them back by itself
-            for first, next, token in merged(unseen):
-                self._acks.add(UNSEEN, first, next, token, self.member).asked = True
+            for first, next, token in merged(here) or [(0, 0, 0)]:
+                self._acks.add(key, first, next, token, self.member).asked = True
 
     def watch(self, on_ready):
         self._tell = on_ready

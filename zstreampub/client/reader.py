@@ -189,6 +189,8 @@ class Reader:
         self._channels.open(self._stream, delay_s)
 
     def _take_end(self, ended, refused):
+        if self._outcome is not None:
+            return      # it was closed meanwhile
         if ended is Closed or ended is Done:
             self._finish(None)
         elif self._reconnect and (isinstance(ended, _RESUMABLE) or not refused):
@@ -199,9 +201,10 @@ class Reader:
 
     def _lose(self, stream, why):
         """Give up a stream that cannot be trusted any more, and go on with another."""
-        stream.drop(ConnectionLost(f"The stream is broken: {why}."))
+        lost = ConnectionLost(f"The stream is broken: {why}.")
+        stream.drop(lost)
         self._unsubscribe(self._channels, self.id)
-        self._take_end(stream.ended, False)
+        self._take_end(lost, False)     # also if its end has come already: what is before that is not read
 
     def _resume(self):
         self.resumed += self.id is not None

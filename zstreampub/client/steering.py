@@ -62,7 +62,10 @@ class Steering:
         return self.call("clear_acked", consumer, {"keep_latest": keep_latest, "max_delete": max_delete})
 
     def replace(self, consumer, offset, payload):
-        """Give this consumer *payload* in place of that of a message that is not handed out yet."""
+        """Give this consumer *payload* in place of that of a message that is not handed out yet.
+
+        Its headers stay: if they name a content type, bytes are read as that.
+        """
         return self.call("replace", consumer, offset, payload)
 
     # --- settling ------------------------------------------------------------------------

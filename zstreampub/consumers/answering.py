@@ -24,12 +24,13 @@ class Answering(Core):
         """
         return self._settle_and_wait("ack", name, deliveries, {"before": before})
 
-    def nack(self, name, deliveries, *, delay_s=None, reason=None, unseen=False):
+    def nack(self, name, deliveries, *, delay_s=None, reason=None, unseen=False, member=None):
         """Have *deliveries* delivered again after *delay_s* (None: as the backoff says). Raises like :meth:`ack`.
 
-        *unseen*: nobody has looked at them, so they come again at once, and this delivery does not count.
+        *unseen*: nobody has looked at them, so they come again at once, and this delivery does not count; *member* says
+        it, and is about to leave.
         """
-        options = {"delay_s": delay_s, "reason": reason, "unseen": unseen}
+        options = {"delay_s": delay_s, "reason": reason, "unseen": unseen, "member": member}
         return self._settle_and_wait("nack", name, deliveries, options)
 
     def reject(self, name, deliveries, *, reason=None):

@@ -8,6 +8,7 @@ number of messages is shared evenly among those who wait. Runs on the hub; nothi
 import logging
 from collections import deque
 
+from ..errors import StoreCorrupt
 from ..store import Gap
 from ..subscription import Subscription
 from .changes import HandedOut
@@ -180,7 +181,10 @@ class Dealing(Standing):
             if isinstance(item, Gap):
                 self.tell_gap(item)
                 continue
-            self._new = New(self, item)
+            try:
+                self._new = New(self, item)
+            except StoreCorrupt:        # it cannot even be opened, and the others are to go on
+                self.tell_gap(Gap(item.first, item.next, item.count, "damaged"))
         return None if self._new.is_held else self._new
 
     # --- the reader ------------------------------------------------------------------------------------

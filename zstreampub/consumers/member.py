@@ -93,9 +93,18 @@ class Member(Taking):
         """Take *items*, which were promised."""
         if self._closed:
             return
+        if self.is_leaving:     # what comes too late to be taken does not count as delivered
+            items = [item for item in items if type(item) is not Handout]
         self.queue.items.extend(items)
         self.queue.messages += sum(item.count for item in items if type(item) is Handout)
         self._wake()
+
+    def leaving(self):
+        """Take no more; return ``(batch, token)`` of each Handout that was not taken."""
+        self.is_leaving = True
+        rest = [(item.batch, item.token) for item in self.queue.items if type(item) is Handout]
+        self.forget()
+        return rest
 
     def not_given(self, items):
         """Learn that the promise of *items* is not kept."""

@@ -87,11 +87,13 @@ class Settling:
                 self.before = before    # the rest in another turn, for the hub has others too
                 break
 
-    def _nack(self, delay_s=None, reason=None, unseen=False):
+    def _nack(self, delay_s=None, reason=None, unseen=False, member=None):
         if type(unseen) is not bool:
             raise InvalidOption(f"unseen is true or false, not {unseen!r:.60}.", option="unseen")
         if unseen:
-            return self._give_back(delay_s, reason)
+            return self._give_back(delay_s, reason, member)
+        if member is not None:
+            raise InvalidOption("member names one that leaves: it goes with unseen.", option="member")
         delay_s, reason = check_delay("delay_s", delay_s), check_reason(reason)
         consumer, now = self._consumer, self._consumer.home.clock.now()
         most = consumer.options.max_deliveries
@@ -104,11 +106,14 @@ class Settling:
             self._wait(lease, runs, now + wait_s, wait_s <= 0, error=reason)
         return act
 
-    def _give_back(self, delay_s, reason):
+    def _give_back(self, delay_s, reason, name):
         """Nobody has looked at them: they come again at once, and this delivery does not count.
 
-        Who says so is about to leave, and is given nothing more.
+        Who says so is about to leave, and is given nothing more. So is the member called *name*: what it was given and
+        has not left the server comes back, too.
         """
+        if not isinstance(name, (str, type(None))):
+            raise InvalidOption(f"member is the name of a member, not {name!r:.60}.", option="member")
         if delay_s is not None or reason is not None:
             raise InvalidOption("What is unseen comes again at once, and for no reason: leave out delay_s and reason.",
                                 option="unseen")
@@ -119,7 +124,18 @@ class Settling:
                 if lease.member is not None:
                     lease.member.is_leaving = True
                 self._wait(lease, runs, now, True, lease.delivery - 1, lease.error)
+
+        for member in self._consumer.members:
+            if name is not None and member.member == name:
+                self._take_back(member, act)
         return act
+
+    def _take_back(self, member, act):
+        """Do *act* with what *member* was given and has not left the server; it is given nothing more."""
+        for batch, token in member.leaving():
+            self._act(act, self._state.find(batch.first, batch.next, token)[0])
+        pending = self._state.pending
+        self._act(act, [(lease, lease.now(pending)) for lease in tuple(member.leases) if not lease.taken])
 
     def _wait(self, lease, runs, due, is_ready, delivery=None, error=""):
         if self._move(lease, runs, WAITING, due, None, error, is_ready, delivery).ready:

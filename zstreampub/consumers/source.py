@@ -59,7 +59,15 @@ class Source:
 
 
 class New(Source):
-    """Messages from the cursor on; the cursor goes with them."""
+    """Messages from the cursor on; the cursor goes with them.
+
+    Raises StoreCorrupt if the batch is damaged so that it cannot be looked into, where that is needed.
+    """
+
+    def __init__(self, consumer, batch):
+        super().__init__(consumer, batch)
+        if consumer.keys is not None:
+            self._keys()
 
     def _next(self, most):
         consumer, state, batch = self._consumer, self._state, self._batch

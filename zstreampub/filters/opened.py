@@ -4,6 +4,7 @@ import copy
 from itertools import accumulate
 
 from ..clock import now_us
+from ..codecs import written_as
 from ..columns import Columns
 from ..message import Batch, Message
 from ..payload import Undecodable, pack_payload, unpack_column, unpack_payload
@@ -15,14 +16,16 @@ _NOTHING = b"\xc0"      # msgpack: nil
 class OpenedBatch:
     """The columns of *batch*; kept for as long as somebody filters it, so that each is decoded once."""
 
-    __slots__ = ("batch", "topic", "count", "time_us", "_columns", "_lengths", "_ends", "_values", "_metadata")
+    __slots__ = ("batch", "topic", "count", "time_us", "is_sound", "_columns", "_lengths", "_ends", "_values",
+                 "_metadata")
 
     def __init__(self, batch):
         self.batch = batch
         self.topic = batch.topic
         self.count = batch.count
         self.time_us = batch.time_us
-        self._columns = Columns(batch.packed)
+        self.is_sound = batch.is_sound
+        self._columns = Columns(batch.packed) if self.is_sound else None    # what is damaged may have none
         self._lengths = self._ends = self._metadata = None
         self._values = []
 
@@ -87,7 +90,8 @@ class OpenedBatch:
 class OpenedMessage:
     """One message of a client's, or any value, which is then a payload without topic, key and headers.
 
-    A value came now. The size of bytes is their number, of a message that of its payload as msgpack packs it.
+    A value came now. The size of bytes is their number, of a message that of its payload as its content type and
+    msgpack have it.
     """
 
     __slots__ = ("_message", "_payload", "topic", "first", "time_us")
@@ -109,7 +113,8 @@ class OpenedMessage:
             return (len(payload.raw),)
         if self._message is None and isinstance(payload, (bytes, bytearray, memoryview)):
             return (memoryview(payload).nbytes,)
-        return (len(pack_payload(payload)),)
+        written = written_as(payload, self._message and self._message.content_type)
+        return (len(pack_payload(written)),)
 
     def metadata(self, name):
         """Return what OpenedBatch does, of one message."""

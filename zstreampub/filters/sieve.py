@@ -37,7 +37,13 @@ class Sieve:
         return self._parsed.headers_only
 
     def parts(self, opened):
-        """Yield, as batches in order, what passes of *opened*; and None now and then, for others to have a turn."""
+        """Yield, as batches in order, what passes of *opened*; and None now and then, for others to have a turn.
+
+        A damaged batch passes whole: nobody knows what was in it, and the reader is to be told.
+        """
+        if not opened.is_sound:
+            yield opened.batch
+            return
         kept = yield from self._kept(opened)
         if len(kept) == opened.count and not self.headers_only:
             yield opened.batch

@@ -3,6 +3,8 @@
 import re
 from datetime import datetime, timedelta, timezone
 
+from msgpack import Timestamp
+
 _MICRO = 1_000_000
 _MOST_S = 1e12          # some 30,000 years: what is beyond is no time in seconds
 _MOST_TEXT = 40
@@ -24,14 +26,16 @@ def stamps_us(values):
 
 
 def stamp_us(value):
-    """Return the microseconds of *value*: a number of seconds, or ISO 8601 text (UTC where it names no zone).
+    """Return the microseconds of *value*: a number of seconds, a date, or ISO 8601 text (UTC where it names no zone).
 
-    None if it is neither.
+    None if it is nothing of that.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return round(value * _MICRO) if -_MOST_S < value < _MOST_S else None
-    if isinstance(value, datetime):     # a msgpack timestamp, or what a codec made
+    if isinstance(value, datetime):     # what a codec made
         return _since_epoch(value)
+    if isinstance(value, Timestamp):
+        return value.to_unix_nano() // 1000 if -_MOST_S < value.seconds < _MOST_S else None
     return _of_text(value) if isinstance(value, str) and len(value) <= _MOST_TEXT else None
 
 

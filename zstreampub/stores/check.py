@@ -114,7 +114,7 @@ def _check_ids(txn, db, state):
 
 def _check_ids_of(batch, topic_id, ids):
     if batch.has_ids:
-        for offset, id in enumerate(batch.metadata["id"], batch.first):
+        for offset, id in enumerate(batch.metadata.get("id", ()), batch.first):
             if id is not None and ids.get(offset, id_digest(topic_id, id)) != id_digest(topic_id, id):
                 raise StoreCorrupt(f"The window of ids has another id for the message at {offset}.", offset=offset)
 

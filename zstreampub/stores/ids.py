@@ -151,7 +151,8 @@ def id_digest(topic_id, id):
 
 
 def _digests(batch, topic_id):
-    return [None if id is None else id_digest(topic_id, id) for id in batch.metadata["id"]]
+    ids = batch.metadata.get("id") or [None] * batch.count      # none, if it is damaged
+    return [None if id is None else id_digest(topic_id, id) for id in ids]
 
 
 def _all_differ(digests):

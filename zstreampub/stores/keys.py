@@ -16,11 +16,14 @@ def key_digest(topic_id, key):
 def keys_of(batch):
     """Return the key of each message as bytes, or None for those without; None if none has one.
 
-    Text is given as its UTF-8 bytes, as which it is filed.
+    Text is given as its UTF-8 bytes, as which it is filed. What is damaged beyond reading has no keys, and so it stays.
     """
     packed = batch.packed
     if not packed[1] & HAS_METADATA:
         return None
+    if not batch.is_sound:
+        column = batch.metadata.get("key")
+        return column and [key.encode() if isinstance(key, str) else key for key in column]
     size = HEADER.unpack_from(packed)[7]
     return msgpack.unpackb(memoryview(packed)[len(packed) - size:], raw=True).get(b"key")
 

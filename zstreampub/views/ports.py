@@ -102,7 +102,7 @@ class Port:
 
 
 class _Reading:
-    """A broker's subscription: iterate for batches and gaps."""
+    """A broker's subscription: iterate for batches and gaps. Raises StoreCorrupt where the log is damaged."""
 
     def __init__(self, subscription, epoch):
         self._subscription = subscription
@@ -110,7 +110,8 @@ class _Reading:
         self.close = subscription.close
 
     def __iter__(self):
-        return self._subscription.batches()
+        for item in self._subscription.batches():
+            yield item.verify() if hasattr(item, "messages") else item
 
     @property
     def position(self):

@@ -34,6 +34,13 @@ def test_a_call_is_a_coroutine_function(name):
     assert inspect.iscoroutinefunction(getattr(aio.Client, name))
 
 
+@pytest.mark.parametrize("name", ["publish", "publish_many"])
+def test_publishing_takes_what_that_of_the_gevent_client_takes(name):
+    own, here = (list(inspect.signature(getattr(kind, name)).parameters) for kind in (client.Client, aio.Client))
+
+    assert here == own
+
+
 def test_importing_zstreampub_loads_nothing_of_it():
     program = "import sys, zstreampub; sys.exit(any(name in sys.modules for name in ('asyncio', 'zstreampub.aio')))"
 

@@ -22,8 +22,8 @@ def acked(server):
 
 
 def said(server, verb="ack"):
-    """Return the arguments of the requests *verb*, without the consumer's name."""
-    return [request.args[1:] for request in server.named(verb)]
+    """Return the arguments of the requests *verb*, without the consumer's name; those of leaving are not among them."""
+    return [request.args[1:] for request in server.named(verb) if verb == "extend" or "unseen" not in request.args[-1]]
 
 
 def joined(server, client, *batches, token=1, **options):

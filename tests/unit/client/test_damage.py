@@ -42,6 +42,23 @@ def test_what_is_damaged_again_ends_the_subscription_behind_all_that_was_before_
     server.wait_for("unsubscribe", 2)
 
 
+def test_damage_is_told_also_if_the_end_of_the_stream_came_with_it(server, client):
+    subscription = client.subscribe("a", start=0, until=4)
+
+    def send(time):
+        stream = server.wait_for("subscribe", time)
+        stream.batches(sealed(0, "x"), damaged(1), sealed(3, "z"))
+        stream.end("until", 4)
+
+    send(1)
+    client.about()      # its answer comes behind the end
+    spawned(send, 2)
+
+    assert subscription.get(DEADLINE_S).payload == "x"
+    with pytest.raises(StoreCorrupt):
+        subscription.get(DEADLINE_S)
+
+
 def test_each_damaged_place_is_asked_for_again_once(server, client):
     subscription = client.subscribe("a", start=0)
     reading = spawned(lambda: [subscription.get(DEADLINE_S).payload for _ in range(4)])

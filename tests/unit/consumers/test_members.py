@@ -4,8 +4,10 @@ import gevent
 import pytest
 
 from tests.unit.consumers.desk import given, settle, taken, told
+from zstreampub.broker import Broker
 from zstreampub.errors import InvalidOption, RequestTimeout, ServerDraining, Unsubscribed
-from zstreampub.store import Gap
+from zstreampub.message import Batch
+from zstreampub.store import Append, Gap
 
 
 def test_history_and_what_comes_live_go_to_members_in_order(desk):
@@ -290,3 +292,18 @@ def test_a_gap_that_nobody_was_there_to_hear_is_told_to_the_next(disk):
     gaps = told(member)
     assert [(gap.first, gap.why) for gap in gaps] == [(0, "retention"), (2, "retention")]
     assert gaps[-1].next == 3
+
+
+@pytest.mark.parametrize("mode", ["shared", "key_ordered"])
+def test_what_is_damaged_so_that_it_cannot_be_opened_is_told_by_a_gap_and_the_others_go_on(mode):
+    batch = Batch.of("a", ["x", "yy"], expires=[1 << 52, None])
+    with Broker.open("memory:") as broker:
+        broker.append_and_wait(Append([batch]))
+        batch.packed = batch.packed[:4] + b"\xff" + batch.packed[5:]       # of the number of messages
+        broker.publish("a", "after", key="k")
+        member = broker.subscribe("a", consumer="c", start="earliest", mode=mode)
+
+        items = member.get(10), member.get(10)
+
+        assert items[0] == Gap(0, 2, 2, "damaged")
+        assert [message.offset for message in items[1].messages()] == [2]

@@ -234,3 +234,14 @@ def test_what_was_given_back_unseen_does_not_count_as_delivered_after_reopening_
     disk.reopen()
 
     assert given(disk.join()) == [(0, 1)]
+
+
+def test_nor_does_what_was_on_its_way_to_a_member_that_was_about_to_leave(disk):
+    disk.broker.publish_many("a", [1, 2])
+    disk.join(max_deliveries=1, member="m")
+    settle()
+    disk.consumers.nack("c", [], unseen=True, member="m")
+
+    disk.reopen()       # before it has left
+
+    assert given(disk.join()) == [(0, 1), (1, 1)]

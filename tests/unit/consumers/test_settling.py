@@ -135,11 +135,27 @@ def test_what_nobody_has_looked_at_comes_again_at_once_and_does_not_count_as_del
     assert desk.describe()["redelivered"] == 0
 
 
+def test_what_a_member_that_leaves_has_not_taken_comes_back_at_once_and_it_is_given_nothing_more(desk):
+    desk.broker.publish_many("a", [0, 1])
+    desk.broker.publish_many("a", [2, 3])
+    member = desk.join(max_deliveries=1, member="m")
+    settle()
+    seen = member.take()        # the rest of that hand-out waits for room on the wire
+    assert (seen.batch.first, seen.batch.next) == (0, 2)
+
+    assert desk.consumers.nack("c", [], unseen=True, member="m") == 2
+    desk.broker.publish_many("a", [4])
+
+    assert taken(member) == []
+    assert given(desk.join()) == [(2, 1), (3, 1), (4, 1)]
+    assert desk.consumers.ack("c", [[seen.batch.first, seen.token]]) == 1, "what it has is its own until it has left"
+
+
 def test_what_is_unseen_has_no_reason_and_no_delay(desk):
     desk.broker.publish("a", 1)
     taken(desk.join())
 
-    for options in ({"delay_s": 1}, {"reason": "late"}, {"unseen": 1}):
+    for options in ({"delay_s": 1}, {"reason": "late"}, {"unseen": 1}, {"unseen": False, "member": "m"}, {"member": 5}):
         with pytest.raises(InvalidOption):
             desk.consumers.nack("c", 0, **{"unseen": True, **options})
 

@@ -1,16 +1,20 @@
 """A chain of filters in a program: what it takes, what it returns, and what it remembers over a restart."""
 
+import math
 import os
 import subprocess
 import sys
+from datetime import datetime, timezone
 
 import pytest
 
 from zstreampub import Chain, Message
 from zstreampub.client.delivery import Delivery
 from zstreampub.client.leases import Lease
+from zstreampub.codecs import encode_one
 from zstreampub.errors import InvalidOption, StoreError, StoreLocked, StoreVersion
 from zstreampub.filters import kept
+from zstreampub.payload import pack_payload
 from zstreampub.stores import open_store
 
 
@@ -29,6 +33,25 @@ def test_the_size_of_plain_bytes_is_their_number():
     chain = Chain({"max_size": 3})
 
     assert passed(chain, [b"123", b"1234", bytearray(4), b""]) == [b"123", b""]
+
+
+@pytest.mark.parametrize("payload, content_type, written", [
+    (datetime(2024, 5, 1, tzinfo=timezone.utc), "cbor", None),
+    ({1: {"tags"}}, "cbor", None),
+    ({"total": 10}, "json", b'{"total":10}'),
+    (math.nan, "json", math.nan),       # not written by us
+    ("text", None, "text"),
+], ids=repr)
+def test_the_size_of_a_message_is_that_in_the_log_whatever_its_content_type(payload, content_type, written):
+    value, headers = (payload, {}) if content_type is None else (written, {"content-type": content_type})
+    if written is None:
+        value, headers = encode_one(payload, None, content_type)
+    size = len(pack_payload(value))
+    message = Message("a", 0, 0.0, payload, headers=headers)
+
+    passes = [Chain({"max_size": limit})(message) is message for limit in (size - 1, size)]
+
+    assert passes == [False, True]
 
 
 def test_a_plain_value_is_a_payload_that_came_now():

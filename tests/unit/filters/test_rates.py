@@ -3,6 +3,7 @@
 import gc
 from datetime import datetime, timedelta, timezone
 
+import msgpack
 import pytest
 
 from zstreampub.filters import rates
@@ -58,6 +59,16 @@ def test_at_most_one_reading_in_a_tenth_of_a_second_by_its_own_timestamp():
     assert [one.payload["value"] for one in chained] == list(range(0, 50, 5))
     assert [part.payloads[0]["value"] for part in sieved] == list(range(0, 50, 5))
     assert [one["value"] for one in plain] == list(range(0, 50, 5))
+
+
+def test_a_time_of_its_own_may_be_a_timestamp_of_msgpack():
+    times = [msgpack.Timestamp(100, ms * 1_000_000) for ms in (0, 50, 100, 150)]
+    batch = Batch.of("sensor", [{"at": time} for time in times])
+
+    passed = list(Sieve({"min_period": 0.1, "by": "payload.at"}).parts(OpenedBatch(batch)))
+
+    assert [part.payloads[0]["at"] for part in passed] == [times[0], times[2]]
+    assert stamp_us(msgpack.Timestamp(1 << 62)) is None
 
 
 def test_a_period_of_a_tenth_passes_every_tenth_however_floats_add_up():
