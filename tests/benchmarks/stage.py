@@ -31,6 +31,10 @@ class Failed(Exception):
     """A process of the benchmark failed, or lost, repeated or reordered a message."""
 
 
+class Missing(Exception):
+    """A peer that is not installed; the text says what to install."""
+
+
 class Link:
     """The actor's end of the line to the stage."""
 
@@ -72,6 +76,10 @@ class Actor:
 
     def go(self):
         self._pipe.send("go")
+
+    def has_result(self):
+        """Whether :meth:`result` would not wait."""
+        return self._pipe.poll()
 
     def result(self):
         return self._receive("result", RESULT_S)
@@ -122,12 +130,17 @@ class Command:
 
 
 class Measured(NamedTuple):
-    """What :meth:`Stage.run` saw. ``results`` are those of the publishers, then of the subscribers."""
+    """What :meth:`Stage.run` saw. ``results`` are those of the publishers, then of the subscribers.
+
+    ``publisher_cpu_s`` and ``subscriber_cpu_s`` are of the busiest process of each kind.
+    """
 
     seconds: float
     results: list
     server_cpu_s: float
     clients_cpu_s: float
+    publisher_cpu_s: float
+    subscriber_cpu_s: float
     server_bytes: int
 
 
@@ -182,10 +195,11 @@ class Stage:
         if meanwhile is not None:
             meanwhile()
         results = [client.result() for client in clients]
-        clients_cpu_s = sum(cpu_s(one.pid) - was for one, was in zip(clients, before))
+        used = [cpu_s(one.pid) - was for one, was in zip(clients, before)]
         server_cpu_s = cpu_s(self.server.pid) - server_before if self.server else 0.0
-        seconds = max(one["ended"] for one in results) - min(one["began"] for one in results)
-        return Measured(seconds, results, server_cpu_s, clients_cpu_s, private_bytes(self.server) if self.server else 0)
+        seconds = max(one["ended"] for one in results) - min(one["began"] for one in results[:len(publishers)])
+        return Measured(seconds, results, server_cpu_s, sum(used), max(used[:len(publishers)]),
+                        max(used[len(publishers):], default=0.0), private_bytes(self.server) if self.server else 0)
 
 
 def cpu_s(pid):
@@ -205,10 +219,14 @@ def written_bytes(process):
     return psutil.Process(process.pid).io_counters().write_bytes
 
 
-def free_endpoint():
+def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{one.getsockname()[1]}"
+        return one.getsockname()[1]
+
+
+def free_endpoint():
+    return f"tcp://127.0.0.1:{free_port()}"
 
 
 def ask(endpoint, name, *args):
