@@ -4,6 +4,7 @@ import click
 
 from ..version import __version__
 from . import (
+    bench,
     cancel,
     consume,
     consumers,
@@ -35,5 +36,5 @@ def main():
 
 for _command in (serve.serve, publish.publish, subscribe.subscribe, get.get, last.last, topics.topics,
                  subscriptions.subscriptions, unsubscribe.unsubscribe, consume.consume, consumers.consumers, dead.dead,
-                 scheduled.scheduled, cancel.cancel, stats.stats):
+                 scheduled.scheduled, cancel.cancel, stats.stats, bench.bench):
     main.add_command(_command)
