@@ -159,7 +159,7 @@ def subscribe_losing(link, endpoint, messages, size, policy):
     """Read *messages* of a log that has no others; all that do not come must be told. Returns how many ``lost``."""
     client = zstreampub.Client(endpoint)
     gaps = []
-    subscription = client.subscribe(TOPIC, policy=policy, on_gap=lambda gap: gaps.append(gap["count"]))
+    subscription = client.subscribe(TOPIC, policy=policy, until=messages, on_gap=lambda gap: gaps.append(gap["count"]))
     cycle(0, size)
     link.ready()
     began, came, next = perf_counter(), 0, 0
@@ -168,8 +168,6 @@ def subscribe_losing(link, endpoint, messages, size, policy):
             raise OutOfOrder(f"the messages at {batch.first} are not those that were published there")
         next = batch.next
         came += batch.count
-        if next == messages:
-            break
     lost = sum(gaps) + subscription.conflated
     if came + lost != messages:
         raise OutOfOrder(f"{came} messages came, {lost} were told to be lost, of {messages}")

@@ -104,7 +104,7 @@ def _print_ratios(workload, rounds):
             continue
         ratios = [one.within(figures) for figures in rounds]
         named = one.figure != "rate"
-        over = " + ".join(one.cases[1:])
+        over = ("minus " if one.minus else "") + " + ".join(one.cases[1:])
         table.add_row(one.of + (f": {one.figure}" if named else ""),
                       over + (f": {one.base or one.figure}" if named else ""),
                       *(f"{ratio:.2f}" for ratio in (statistics.median(ratios), min(ratios), max(ratios))), one.goal)

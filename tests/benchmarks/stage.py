@@ -24,6 +24,7 @@ from zstreampub import wire
 
 READY_S = 30
 RESULT_S = 100
+_CPU_CLOCK = 2
 _spawn = multiprocessing.get_context("spawn")       # a fork would share a gevent hub
 
 
@@ -204,8 +205,7 @@ class Stage:
 
 def cpu_s(pid):
     """Return the processor seconds, user and system, that a process has used."""
-    times = psutil.Process(pid).cpu_times()
-    return times.user + times.system
+    return time.clock_gettime((~pid << 3) | _CPU_CLOCK)     # as clock_getcpuclockid has it; psutil counts in 10 ms
 
 
 def private_bytes(process):

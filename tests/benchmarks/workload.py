@@ -24,6 +24,7 @@ class Ratio(NamedTuple):
     """*figure* of case *of* over *base* (the same, if empty) of case *over*, taken within each round.
 
     *over* may be several cases, that are done one after the other for each message: their rates in series.
+    With *minus* it is how much more the figure is, not how many times.
     """
 
     of: str
@@ -31,6 +32,7 @@ class Ratio(NamedTuple):
     goal: str = ""
     figure: str = "rate"
     base: str = ""
+    minus: bool = False
 
     @property
     def cases(self):
@@ -40,6 +42,8 @@ class Ratio(NamedTuple):
     def within(self, figures):
         """Return the ratio of one round, from a map of case name to figures."""
         base = self.base or self.figure
+        if self.minus:
+            return figures[self.of][self.figure] - figures[self.over][base]
         if isinstance(self.over, str):
             return figures[self.of][self.figure] / figures[self.over][base]
         return figures[self.of][self.figure] * sum(1 / figures[one][base] for one in self.over)
