@@ -15,6 +15,7 @@ _FIGURES = {    # figure -> heading, format
     "server_us": ("server\nus/msg", "{:.2f}"),
     "clients_us": ("clients\nus/msg", "{:.2f}"),
     "server_load": ("server\nload", "{:.0%}"),
+    "other_load": ("other\nload", "{:.0%}"),
     "p50_us": ("p50\nus", "{:,.0f}"),
     "p99_us": ("p99\nus", "{:,.0f}"),
     "p999_us": ("p99.9\nus", "{:,.0f}"),

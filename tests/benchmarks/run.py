@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).parents[2])    # so that it runs as a file, and its processes find it too
 
-from tests.benchmarks import report  # noqa: E402
+from tests.benchmarks import report, rst  # noqa: E402
 from tests.benchmarks.stage import Missing, Stage  # noqa: E402
 from tests.benchmarks.workload import Scale, bound  # noqa: E402
 from tests.benchmarks.workloads import WORKLOADS  # noqa: E402
@@ -31,6 +31,8 @@ def main():
         report.print_workload(workload, measured[name])
         if options.json:
             options.json.write_text(json.dumps({**facts, "workloads": measured}, indent=1) + "\n")
+    if options.rst:
+        options.rst.write_text("\n".join(rst.tables(WORKLOADS, measured, facts)) + "\n")
     if options.picture:
         from tests.benchmarks.picture import draw  # loads matplotlib
         draw(measured, facts, options.picture)
@@ -43,6 +45,7 @@ def parse_arguments():
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases with TEXT in their names")
     parser.add_argument("--quick", action="store_true", help="a tenth of the messages: to see that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of every run to FILE")
+    parser.add_argument("--rst", type=Path, metavar="FILE", help="write the tables to FILE as reStructuredText")
     parser.add_argument("--picture", type=Path, metavar="FILE",
                         help="draw throughput by batch size and latencies to FILE, a PNG (workloads: sizes, steady)")
     parser.add_argument("--store", choices=("lmdb:", "memory:"), default="lmdb:",

@@ -133,7 +133,8 @@ class Command:
 class Measured(NamedTuple):
     """What :meth:`Stage.run` saw. ``results`` are those of the publishers, then of the subscribers.
 
-    ``publisher_cpu_s`` and ``subscriber_cpu_s`` are of the busiest process of each kind.
+    ``publisher_cpu_s`` and ``subscriber_cpu_s`` are of the busiest process of each kind. ``other_load`` is how many
+    cores were used by what does not belong to the run.
     """
 
     seconds: float
@@ -143,6 +144,7 @@ class Measured(NamedTuple):
     publisher_cpu_s: float
     subscriber_cpu_s: float
     server_bytes: int
+    other_load: float
 
 
 class Stage:
@@ -191,6 +193,7 @@ class Stage:
         clients = [*publishers, *subscribers]
         before = [cpu_s(one.pid) for one in clients]
         server_before = cpu_s(self.server.pid) if self.server else 0.0
+        machine_before, since = _machine_cpu_s(), time.perf_counter()
         for publisher in publishers:
             publisher.go()
         if meanwhile is not None:
@@ -198,14 +201,23 @@ class Stage:
         results = [client.result() for client in clients]
         used = [cpu_s(one.pid) - was for one, was in zip(clients, before)]
         server_cpu_s = cpu_s(self.server.pid) - server_before if self.server else 0.0
+        other_cpu_s = max(_machine_cpu_s() - machine_before - sum(used) - server_cpu_s, 0.0)
+        other_load = other_cpu_s / (time.perf_counter() - since)
         seconds = max(one["ended"] for one in results) - min(one["began"] for one in results[:len(publishers)])
         return Measured(seconds, results, server_cpu_s, sum(used), max(used[:len(publishers)]),
-                        max(used[len(publishers):], default=0.0), private_bytes(self.server) if self.server else 0)
+                        max(used[len(publishers):], default=0.0), private_bytes(self.server) if self.server else 0,
+                        other_load)
 
 
 def cpu_s(pid):
     """Return the processor seconds, user and system, that a process has used."""
     return time.clock_gettime((~pid << 3) | _CPU_CLOCK)     # as clock_getcpuclockid has it; psutil counts in 10 ms
+
+
+def _machine_cpu_s():
+    """Return the processor seconds that all of the machine has used."""
+    times = psutil.cpu_times()
+    return sum(times[:7]) - times.idle - times.iowait       # guest time, after these, is in user time
 
 
 def private_bytes(process):

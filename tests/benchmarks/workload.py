@@ -81,6 +81,7 @@ def figures(measured, messages, **more):
         "publisher_load": measured.publisher_cpu_s / seconds,
         "subscriber_load": measured.subscriber_cpu_s / seconds,
         "all_load": (measured.server_cpu_s + measured.clients_cpu_s) / seconds,
+        "other_load": measured.other_load,
         **{name: max(one[name] for one in latencies) for name in (latencies[0] if latencies else ())},
         "server_mib": measured.server_bytes / 2**20,
         **more,

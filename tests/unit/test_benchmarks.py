@@ -4,7 +4,8 @@ import pytest
 
 from tests.benchmarks.payloads import BATCH, WRAP, Dues, OutOfOrder, Runs, Singles, batch_of, due_payload, payload
 from tests.benchmarks.peers import spread
-from tests.benchmarks.workload import FSYNC, NONE, Ratio, bound
+from tests.benchmarks.rst import tables
+from tests.benchmarks.workload import FSYNC, NONE, Case, Ratio, Workload, bound
 
 
 def take_batches(sink, turns):
@@ -80,3 +81,18 @@ def test_who_held_a_run_up_is_told_from_processor_time(server, publisher, subscr
 @pytest.mark.parametrize("readers, shares", [(1, [1]), (4, [2, 1, 1]), (16, [6, 5, 5])])
 def test_readers_are_spread_over_at_most_three_processes(readers, shares):
     assert spread(readers) == shares
+
+
+def test_the_tables_of_the_documents_say_which_goals_are_reached_and_leave_out_a_peer_that_was_not_there():
+    workload = Workload("some", "Some", "messages/s", [Case("ours", FSYNC, None), Case("theirs", FSYNC, None),
+                                                       Case("gone", FSYNC, None)],
+                        [Ratio("ours", "theirs", "2"), Ratio("ours", "theirs", "< 1", "p99_us"), Ratio("ours", "gone")])
+    figures = {"p50_us": 1, "p99_us": 2, "server_us": 1.0, "other_load": 0.1, "bound": "disk"}
+    rounds = [{"ours": {"rate": rate, **figures}, "theirs": {"rate": 100.0, **figures}} for rate in (150, 250, 300)]
+
+    lines = list(tables({"some": workload}, {"some": rounds}, {"system": "s", "python": "p", "fdatasync_us": 1.0,
+                                                               "time": "t"}))
+
+    assert [line.split()[-6:] for line in lines if line.startswith("ours") and "theirs" in line] == [
+        ["theirs", "2.50", "1.50", "3.00", "2", "reached"], ["1.00", "1.00", "1.00", "<", "1", "missed"]]
+    assert not any("gone" in line for line in lines)
