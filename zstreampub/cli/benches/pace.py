@@ -7,6 +7,7 @@ gevent, in asyncio or by blocking. A beat that comes late is not left out: the t
 import os
 import threading
 import time
+from contextlib import suppress
 
 _PIECE = 65_536
 
@@ -42,18 +43,19 @@ class Beat:
         return more
 
     def stop(self):
-        """End it before its time, or after; whoever waits is told that there are no more."""
+        """End it, before its time or after; nobody may wait for it any more."""
         self._stopped.set()
+        os.close(self._fd)      # first: the thread may wait for room in the pipe
         self._thread.join()
-        os.close(self._fd)
 
     def _run(self):
         given = 0
-        while given < self._count and not self._stopped.is_set():
-            pause = self.due(given) - time.perf_counter()
-            if pause > 0:
-                time.sleep(pause)
-            until = min(int((time.perf_counter() - self.began) * self._rate) + 1, self._count)
-            os.write(self._far, b"." * min(max(until - given, 1), _PIECE // 2))
-            given += min(max(until - given, 1), _PIECE // 2)
+        with suppress(BrokenPipeError):     # it was stopped
+            while given < self._count:
+                if self._stopped.wait(max(self.due(given) - time.perf_counter(), 0)):
+                    break
+                until = min(int((time.perf_counter() - self.began) * self._rate) + 1, self._count)
+                more = min(max(until - given, 1), _PIECE)
+                os.write(self._far, b"." * more)
+                given += more
         os.close(self._far)
