@@ -103,5 +103,5 @@ def bound(figures, durability, cores):
     if loads[most] >= _BUSY:
         return most
     if loads["server"] + max(loads["publisher"], loads["subscriber"]) >= _BUSY:
-        return "server and client in turn"
+        return "server and client"
     return "disk" if durability.startswith("fsync") and durability != EVERY_SECOND else "waiting for each other"

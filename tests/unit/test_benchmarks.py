@@ -66,7 +66,7 @@ def test_a_ratio_over_two_cases_is_over_what_they_allow_one_after_the_other():
     (0.95, 0.3, 0.1, 1.35, FSYNC, "server"),
     (0.3, 0.9, 0.1, 1.3, NONE, "publisher"),
     (0.4, 0.1, 0.9, 1.5, NONE, "subscriber"),
-    (0.5, 0.5, 0.0, 1.0, FSYNC, "server and client in turn"),
+    (0.5, 0.5, 0.0, 1.0, FSYNC, "server and client"),
     (0.1, 0.2, 0.0, 0.3, FSYNC, "disk"),
     (0.1, 0.2, 0.0, 0.3, NONE, "waiting for each other"),
     (0.9, 0.5, 0.5, 3.9, FSYNC, "all cores (server most)"),
