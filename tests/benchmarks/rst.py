@@ -51,18 +51,19 @@ def _ratio_rows(workload, rounds):
             figure = "" if ratio.figure == "rate" else f": {ratio.figure}"
             rows.append([ratio.of + figure, ("minus " if ratio.minus else "") + " + ".join(ratio.cases[1:]),
                          f"{middle:.2f}", f"{min(found):.2f}", f"{max(found):.2f}", ratio.goal,
-                         _verdict(middle, ratio.goal)])
+                         _verdict(found, ratio.goal)])
     return rows
 
 
-def _verdict(middle, goal):
-    """Return whether *middle* reaches *goal*: a least number, or ``< most``; empty where there is none."""
+def _verdict(found, goal):
+    """Return whether all rounds reach *goal*, a least number or ``< most``; empty where there is none."""
     sign, number = (goal[0], goal[1:]) if goal.startswith(_GOAL_SIGNS) else (">", goal)
     try:
         wanted = float(number)
     except ValueError:
         return ""
-    return "reached" if (middle < wanted if sign == "<" else middle >= wanted) else "missed"
+    reached = [one < wanted if sign == "<" else one >= wanted for one in found]
+    return "reached" if all(reached) else "in doubt" if any(reached) else "missed"
 
 
 def _table(rows):
