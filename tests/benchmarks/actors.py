@@ -4,68 +4,77 @@ from functools import partial
 from time import perf_counter
 
 import gevent
-from gevent.event import Event
+from gevent.socket import wait_read
 
 import zstreampub
+from zstreampub.cli.benches.pace import Beat
 from zstreampub.message import Batch
 
 from .lean import LeanClient, LeanSubscription
-from .payloads import BATCH, CYCLE, Sink, cycle, payload
+from .payloads import BATCH, BYTES, OutOfOrder, Sink, batch_of, cycle, due_payload, finished, payload, slice_of
 
 TOPIC = "bench.mark"
 _IN_FLIGHT = 8      # batches
 _LATE_S = 60
 
 
-def publish_batches(link, endpoint, source, batches):
-    """Publish *batches* of 1,000, a few callers at a time."""
+def publish_batches(link, endpoint, source, batches, size=BYTES, length=BATCH, in_flight=_IN_FLIGHT):
+    """Publish *batches*, *in_flight* at a time."""
     client = zstreampub.Client(endpoint)
     client.about()
-    payloads = cycle(source)
+    return play_batches(link, client.publish_many, source, batches, size, length, in_flight)
+
+
+def play_batches(link, publish_many, source, batches, size, length, in_flight):
+    """Call ``publish_many(topic, payloads)`` for *batches*, *in_flight* greenlets at a time."""
+    cycle(source, size)
     turns = iter(range(batches))
+    latencies = []
 
     def caller(_):
         for turn in turns:
-            at = turn % CYCLE * BATCH
-            client.publish_many(TOPIC, payloads[at:at + BATCH])
+            payloads = batch_of(source, turn, size, length)
+            began = perf_counter()
+            publish_many(TOPIC, payloads)
+            latencies.append(perf_counter() - began)
 
     link.ready()
     link.go()
-    return timed(caller, min(_IN_FLIGHT, batches))
+    return {**timed(caller, min(in_flight, batches)), "latencies": percentiles(latencies)}
+
+
+def publish_batches_in_turn(link, endpoint, source, batches, size=BYTES):
+    """The same, each when the one before is answered."""
+    return publish_batches(link, endpoint, source, batches, size, in_flight=1)
 
 
 def publish_batches_lean(link, endpoint, source, batches):
     """The same with as little client as can be."""
     client = LeanClient(endpoint)
     client.call("about")
-    payloads = cycle(source)
-    turns = iter(range(batches))
 
-    def caller(_):
-        for turn in turns:
-            at = turn % CYCLE * BATCH
-            client.call("append", [Batch.of(TOPIC, payloads[at:at + BATCH]).packed])
+    def publish_many(topic, payloads):
+        client.call("append", [Batch.of(topic, payloads).packed])
 
-    link.ready()
-    link.go()
-    return timed(caller, min(_IN_FLIGHT, batches))
+    return play_batches(link, publish_many, source, batches, BYTES, BATCH, _IN_FLIGHT)
 
 
 def publish_singles(link, endpoint, source, callers, messages):
     """Publish single messages, *callers* at a time, each waiting for its answer."""
     client = zstreampub.Client(endpoint)
     client.about()
-    return _publish_singles(link, client.publish, source, callers, messages)
+    return play_singles(link, client.publish, source, callers, messages)
 
 
 def publish_singles_lean(link, endpoint, source, callers, messages):
     """The same with a request for each message, as any zerorpc client sends it."""
     client = LeanClient(endpoint)
     client.call("about")
-    return _publish_singles(link, partial(client.call, "publish"), source, callers, messages)
+    return play_singles(link, partial(client.call, "publish"), source, callers, messages)
 
 
-def _publish_singles(link, publish, source, callers, messages):
+def play_singles(link, publish, source, callers, messages):
+    """Call ``publish(topic, payload)`` for *messages*, *callers* greenlets at a time."""
     latencies = []
 
     def caller(number):
@@ -79,50 +88,100 @@ def _publish_singles(link, publish, source, callers, messages):
     return {**timed(caller, callers), "latencies": percentiles(latencies)}
 
 
-def subscribe_batches(link, endpoint, sources, messages, start="new"):
-    """Read *messages* in batches, decode and check every one."""
+def publish_futures(link, endpoint, source, window, messages):
+    """Publish single messages with a producer, *window* at a time as in a pipeline; without one as it takes them."""
     client = zstreampub.Client(endpoint)
-    sink = Sink(sources)
-    began = None
-    if start == "earliest":     # a replay begins with the call
-        client.about()
-        link.ready()
-        link.go()
-        began = perf_counter()
-    subscription = client.subscribe(TOPIC, start=start, reconnect=False)
-    if start != "earliest":
-        link.ready()
-    for batch in subscription.batches():
-        began = began or perf_counter()
-        sink.take_run(batch.first, batch.payloads)
-        if sink.messages >= messages:
-            break
-    if sink.messages != messages:
-        raise RuntimeError(f"{sink.messages} messages came, {messages} were published")
+    client.about()
+    latencies = []
+    link.ready()
+    link.go()
+    began = perf_counter()
+    with client.producer() as producer:
+        for first in range(0, messages, window or messages):
+            start = perf_counter()
+            for number in range(first, min(first + (window or messages), messages)):
+                producer.publish(TOPIC, payload(source, 0, number))
+            producer.flush()
+            latencies.append(perf_counter() - start)
+    return {"began": began, "ended": perf_counter(), "latencies": percentiles(latencies)}
+
+
+def publish_steadily(link, endpoint, rate, messages):
+    """Publish at a steady rate; never wait for one message before the next is due."""
+    client = zstreampub.Client(endpoint)
+    client.about()
+    return play_steadily(link, client.publish, rate, messages)
+
+
+def play_steadily(link, publish, rate, messages):
+    """Call ``publish(topic, payload)`` for each of *messages* when it is due, in a greenlet of its own."""
+    beat = Beat(rate, messages)
+    link.ready()
+    link.go()
+    began, calls, number = beat.start(), [], 0
+    while number < messages:
+        wait_read(beat.fileno())
+        beat.take()
+        while number < beat.taken:
+            calls.append(gevent.spawn(publish, TOPIC, due_payload(number, beat.due(number))))
+            number += 1
+    gevent.joinall(calls, raise_error=True)
     return {"began": began, "ended": perf_counter()}
 
 
-def subscribe_batches_lean(link, endpoint, sources, messages):
-    """The same for new messages, with as little client as can be."""
-    client = LeanClient(endpoint)
-    sink = Sink(sources)
-    done = Event()
-    times = []
+def subscribe(link, endpoint, readers, messages, make_sink, start="new"):
+    """*readers* clients, each with a subscription of its own: read *messages* in batches and check every one."""
+    clients = [zstreampub.Client(endpoint) for _ in range(readers)]
+    sinks = [make_sink() for _ in clients]
+    for client in clients:
+        client.about()
+    replays = start == "earliest"
+    if replays:     # it begins with the call
+        link.ready()
+        link.go()
+    began = perf_counter()
+    subscriptions = [client.subscribe(TOPIC, start=start, reconnect=False) for client in clients]
+    if not replays:
+        link.ready()
 
-    def take(batch):
-        if not times:
-            times.append(perf_counter())
-        sink.take_run(batch.first, batch.payloads)
-        if sink.messages >= messages:
-            done.set()
+    def read(at):
+        sink = sinks[at]
+        for batch in subscriptions[at].batches():
+            sink.take(batch.payloads)
+            if sink.messages >= messages:
+                return
 
-    subscription = LeanSubscription(client, TOPIC, take)
-    subscription.greeting.get(timeout=_LATE_S)
+    timed(read, readers)
+    return finished(sinks, began, messages)
+
+
+def subscribe_losing(link, endpoint, messages, size, policy):
+    """Read *messages* of a log that has no others; all that do not come must be told. Returns how many ``lost``."""
+    client = zstreampub.Client(endpoint)
+    gaps = []
+    subscription = client.subscribe(TOPIC, policy=policy, until=messages, on_gap=lambda gap: gaps.append(gap["count"]))
+    cycle(0, size)
     link.ready()
-    _wait(done, subscription)
-    if sink.messages != messages:
-        raise RuntimeError(f"{sink.messages} messages came, {messages} were published")
-    return {"began": times[0], "ended": perf_counter()}
+    began, came, next = perf_counter(), 0, 0
+    for batch in subscription.batches():
+        if batch.first < next or batch.payloads != slice_of(0, batch.first, batch.count, size):
+            raise OutOfOrder(f"the messages at {batch.first} are not those that were published there")
+        next = batch.next
+        came += batch.count
+    lost = sum(gaps) + subscription.conflated
+    if came + lost != messages:
+        raise OutOfOrder(f"{came} messages came, {lost} were told to be lost, of {messages}")
+    return {"began": began, "ended": perf_counter(), "lost": lost}
+
+
+def start(stage):
+    """Start a server; return its endpoint."""
+    return stage.serve()
+
+
+def check(stage, endpoint, messages, wrap=None):
+    """Fail unless the log has *messages*, each once, in the order of its caller; numbers start again at *wrap*."""
+    stage.start(check_log, endpoint, messages, wrap).result()
 
 
 def check_log(link, endpoint, messages, wrap=None):
@@ -132,24 +191,24 @@ def check_log(link, endpoint, messages, wrap=None):
     subscription = LeanSubscription(client, TOPIC, lambda batch: sink.take_any(batch.payloads, wrap),
                                     start="earliest", until="end")
     link.ready()
-    _wait(None, subscription)
+    _wait(subscription)
     if sink.messages != messages:
         raise RuntimeError(f"{sink.messages} messages in the log, {messages} were answered")
     return {"messages": sink.messages}
 
 
 def percentiles(seconds):
-    """Return p50 and p99 of *seconds*, in microseconds."""
+    """Return p50, p99 and p99.9 of *seconds*, in microseconds."""
     ordered = sorted(seconds)
-    return {"p50_us": ordered[len(ordered) // 2] * 1e6, "p99_us": ordered[int(len(ordered) * 0.99)] * 1e6}
+    return {name: ordered[int(len(ordered) * share)] * 1e6
+            for name, share in (("p50_us", 0.5), ("p99_us", 0.99), ("p999_us", 0.999))}
 
 
-def _wait(done, subscription):
-    """Wait for *done*, or for the normal end of the subscription."""
-    waiting = [subscription.ended] if done is None else [done, subscription.ended]
-    if not gevent.wait(waiting, timeout=_LATE_S, count=1):
+def _wait(subscription):
+    """Wait for the normal end of the subscription."""
+    if not subscription.ended.wait(_LATE_S) and not subscription.ended.ready():
         raise RuntimeError("not everything came in time")
-    if subscription.ended.ready() and subscription.ended.get() is not None:
+    if subscription.ended.get() is not None:
         raise RuntimeError(f"the subscription ended: {subscription.ended.get()}")
 
 

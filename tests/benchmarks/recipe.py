@@ -1,17 +1,20 @@
-"""The reference: the plain recipe for pub-sub on a stock zerorpc server. Nothing is stored, nothing is bounded.
+"""The reference: the plain recipe for pub-sub on a stock zerorpc server. Nothing is bounded.
 
-A queue for each subscriber, a stream that drains it: what one finds when one searches for it.
+A queue for each subscriber, a stream that drains it: what one finds when one searches for it. Nothing is stored,
+or, as one would add that, each call commits its messages to LMDB before they go on.
 """
 
 import time
 from time import perf_counter
 
 import gevent
+import lmdb
 import zerorpc
 from gevent.queue import Queue
 
-from .actors import TOPIC, percentiles, timed
-from .payloads import BATCH, CYCLE, WRAP, Sink, cycle, payload
+from .actors import TOPIC, play_batches, play_singles, play_steadily, timed
+from .payloads import BATCH, BYTES, finished
+from .stage import Failed, ask, free_endpoint
 
 _TIMEOUT_S = 300
 
@@ -45,59 +48,93 @@ class Recipe:
             self._queues.discard(queue)
 
 
-def serve(link, endpoint):
-    server = zerorpc.Server(Recipe())
+class DurableRecipe(Recipe):
+    """The same, with a transaction and an fsync for each call."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self._environment = lmdb.open(folder, map_size=4 << 30)
+
+    def publish_many(self, topic, payloads):
+        with self._environment.begin(write=True) as transaction:
+            records = enumerate(payloads, self._next)
+            transaction.cursor().putmulti([(at.to_bytes(8, "big"), one) for at, one in records], append=True)
+        return super().publish_many(topic, payloads)
+
+    def stored(self):
+        """Return how many messages are in LMDB."""
+        return self._environment.stat()["entries"]
+
+
+def serve(link, endpoint, folder=None):
+    """Serve the recipe, with LMDB in *folder* if one is given."""
+    server = zerorpc.Server(Recipe() if folder is None else DurableRecipe(folder))
     server.bind(endpoint)
     gevent.spawn(server.run)
     link.ready()
     gevent.get_hub().join()
 
 
-def publish_batches(link, endpoint, source, batches):
-    """Publish *batches* with a stock client, a few calls at a time, to either server."""
+def start(stage):
+    """Start a server; return its endpoint."""
+    endpoint = free_endpoint()
+    stage.start_server(serve, endpoint)
+    return endpoint
+
+
+def start_durable(stage):
+    """Start a server with LMDB; return its endpoint."""
+    endpoint = free_endpoint()
+    stage.start_server(serve, endpoint, stage.folder)
+    return endpoint
+
+
+def check_nothing(stage, endpoint, messages, wrap=None):
+    """Nothing is stored, so there is nothing to look at."""
+
+
+def check_durable(stage, endpoint, messages, wrap=None):
+    """Fail unless *messages* are stored."""
+    found = ask(endpoint, "stored")
+    if found != messages:
+        raise Failed(f"{found} messages in LMDB, {messages} were answered")
+
+
+def publish_batches(link, endpoint, source, batches, size=BYTES, length=BATCH, in_flight=4):
+    """Publish *batches* with a stock client, *in_flight* calls at a time, to either server."""
     client = zerorpc.Client(endpoint, timeout=_TIMEOUT_S)
-    payloads = cycle(source)
-    turns = iter(range(batches))
-
-    def caller(_):
-        for turn in turns:
-            at = turn % CYCLE * BATCH
-            client.publish_many(TOPIC, payloads[at:at + BATCH])
-
-    link.ready()
-    link.go()
-    return timed(caller, min(4, batches))
+    return play_batches(link, client.publish_many, source, batches, size, length, in_flight)
 
 
 def publish_singles(link, endpoint, source, callers, messages):
     """Publish single messages with a stock client, *callers* at a time, to either server."""
     client = zerorpc.Client(endpoint, timeout=_TIMEOUT_S)
-    latencies = []
-
-    def caller(number):
-        for at in range(messages // callers):
-            began = perf_counter()
-            client.publish(TOPIC, payload(source, number, at))
-            latencies.append(perf_counter() - began)
-
-    link.ready()
-    link.go()
-    return {**timed(caller, callers), "latencies": percentiles(latencies)}
+    return play_singles(link, client.publish, source, callers, messages)
 
 
-def subscribe(link, endpoint, messages):
-    """Read *messages* as maps with a stock client, from either server, and check every one."""
-    sink = Sink()
+def publish_steadily(link, endpoint, rate, messages):
+    """Publish at a steady rate with a stock client; never wait for one message before the next is due."""
     client = zerorpc.Client(endpoint, timeout=_TIMEOUT_S)
-    stream = client.subscribe(TOPIC)
-    next(stream)    # the greeting
+    return play_steadily(link, client.publish, rate, messages)
+
+
+def subscribe(link, endpoint, readers, messages, make_sink):
+    """*readers* stock clients: read *messages* as maps, from either server, and check every one."""
+    sinks = [make_sink() for _ in range(readers)]
+    streams = [zerorpc.Client(endpoint, timeout=_TIMEOUT_S).subscribe(TOPIC) for _ in sinks]
+    for stream in streams:
+        next(stream)    # the greeting
     link.ready()
-    began = None
-    for message in stream:
-        if "control" in message:
-            raise RuntimeError(f"the stream says {message}")
-        began = began or perf_counter()
-        sink.take_any([message["payload"]], WRAP)
-        if sink.messages == messages:
-            return {"began": began, "ended": perf_counter()}
-    raise RuntimeError(f"the stream ended after {sink.messages} messages")
+    began = perf_counter()
+
+    def read(at):
+        sink = sinks[at]
+        for message in streams[at]:
+            if "control" in message:
+                raise RuntimeError(f"the stream says {message}")
+            sink.take_one(message["payload"])
+            if sink.messages == messages:
+                return
+
+    timed(read, readers)
+    return finished(sinks, began, messages)

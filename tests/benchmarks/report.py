@@ -10,24 +10,27 @@ from importlib.metadata import version
 from rich.console import Console
 from rich.table import Table
 
-_PACKAGES = ("zerorpc", "gevent", "pyzmq", "msgpack", "lmdb")
+_PACKAGES = ("zerorpc", "gevent", "pyzmq", "msgpack", "lmdb", "redis", "hiredis", "nats-py")
 _FIGURES = {    # figure -> heading, format
     "peer_rate": ("peer's\nrate", "{:,.0f}"),
     "server_us": ("server\nus/msg", "{:.2f}"),
     "clients_us": ("clients\nus/msg", "{:.2f}"),
     "server_load": ("server\nload", "{:.0%}"),
+    "other_load": ("other\nload", "{:.0%}"),
     "p50_us": ("p50\nus", "{:,.0f}"),
     "p99_us": ("p99\nus", "{:,.0f}"),
+    "p999_us": ("p99.9\nus", "{:,.0f}"),
     "later_p50_us": ("later\np50 us", "{:,.0f}"),
     "later_p99_us": ("later\np99 us", "{:,.0f}"),
     "server_mib": ("server\nMiB", "{:.0f}"),
+    "grown_mib": ("grown by\nMiB", "{:.0f}"),
     "held_bytes": ("server\nbytes each", "{:,.0f}"),
     "idle_load": ("idle\nload", "{:.1%}"),
     "disk_bytes": ("written\nbytes/msg", "{:,.0f}"),
     "hub_lag_ms": ("hub lag\nmost ms", "{:.0f}"),
     "restart_s": ("restart\ns", "{:.2f}"),
 }
-_console = Console(highlight=False, width=None if os.isatty(1) else 150)
+_console = Console(highlight=False, width=None if os.isatty(1) else 190)
 
 
 def machine(folder, store):
@@ -65,13 +68,19 @@ def print_progress(text):
     _console.print(f"[dim]{text}[/dim]")
 
 
+def print_skipped(text):
+    _console.print(f"[bold]Skipped:[/bold] {text}")
+
+
 def print_workload(workload, rounds):
     """*rounds*: for each round a map of case name to figures."""
     present = [name for name in _FIGURES if any(name in one for figures in rounds for one in figures.values())]
-    table = Table(title=f"{workload.name}: {workload.title}", title_justify="left")
+    tag = f" ({workload.tag})" if workload.tag else ""
+    table = Table(title=f"{workload.name}{tag}: {workload.title}", title_justify="left")
     table.add_column("peer")
     for heading in (workload.unit.replace(" ", "\n", 1), "spread", "goal", *(_FIGURES[name][0] for name in present)):
         table.add_column(heading, justify="right")
+    table.add_column("bound by")
     table.add_column("durability")
     for case in workload.cases:
         if case.name not in rounds[0]:
@@ -81,7 +90,7 @@ def print_workload(workload, rounds):
         middles = [_FIGURES[name][1].format(statistics.median(one[name] for one in runs)) if name in runs[0] else ""
                    for name in present]
         table.add_row(case.name, f"{statistics.median(rates):,.0f}", _spread(rates), case.goal, *middles,
-                      case.durability)
+                      statistics.mode(one["bound"] for one in runs), case.durability)
     _console.print(table)
     _print_ratios(workload, rounds)
 
@@ -93,12 +102,13 @@ def _print_ratios(workload, rounds):
     for heading in ("ratio", "from", "to", "goal"):
         table.add_column(heading, justify="right")
     for one in workload.ratios:
-        if one.of not in rounds[0] or one.over not in rounds[0]:
+        if not rounds[0].keys() >= set(one.cases):
             continue
-        base = one.base or one.figure
-        ratios = [figures[one.of][one.figure] / figures[one.over][base] for figures in rounds]
+        ratios = [one.within(figures) for figures in rounds]
         named = one.figure != "rate"
-        table.add_row(one.of + (f": {one.figure}" if named else ""), one.over + (f": {base}" if named else ""),
+        over = ("minus " if one.minus else "") + " + ".join(one.cases[1:])
+        table.add_row(one.of + (f": {one.figure}" if named else ""),
+                      over + (f": {one.base or one.figure}" if named else ""),
                       *(f"{ratio:.2f}" for ratio in (statistics.median(ratios), min(ratios), max(ratios))), one.goal)
     if table.rows:
         _console.print(table)

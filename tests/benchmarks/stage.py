@@ -24,11 +24,16 @@ from zstreampub import wire
 
 READY_S = 30
 RESULT_S = 100
+_CPU_CLOCK = 2
 _spawn = multiprocessing.get_context("spawn")       # a fork would share a gevent hub
 
 
 class Failed(Exception):
     """A process of the benchmark failed, or lost, repeated or reordered a message."""
+
+
+class Missing(Exception):
+    """A peer that is not installed; the text says what to install."""
 
 
 class Link:
@@ -72,6 +77,10 @@ class Actor:
 
     def go(self):
         self._pipe.send("go")
+
+    def has_result(self):
+        """Whether :meth:`result` would not wait."""
+        return self._pipe.poll()
 
     def result(self):
         return self._receive("result", RESULT_S)
@@ -122,13 +131,20 @@ class Command:
 
 
 class Measured(NamedTuple):
-    """What :meth:`Stage.run` saw. ``results`` are those of the publishers, then of the subscribers."""
+    """What :meth:`Stage.run` saw. ``results`` are those of the publishers, then of the subscribers.
+
+    ``publisher_cpu_s`` and ``subscriber_cpu_s`` are of the busiest process of each kind. ``other_load`` is how many
+    cores were used by what does not belong to the run.
+    """
 
     seconds: float
     results: list
     server_cpu_s: float
     clients_cpu_s: float
+    publisher_cpu_s: float
+    subscriber_cpu_s: float
     server_bytes: int
+    other_load: float
 
 
 class Stage:
@@ -177,21 +193,31 @@ class Stage:
         clients = [*publishers, *subscribers]
         before = [cpu_s(one.pid) for one in clients]
         server_before = cpu_s(self.server.pid) if self.server else 0.0
+        machine_before, since = _machine_cpu_s(), time.perf_counter()
         for publisher in publishers:
             publisher.go()
         if meanwhile is not None:
             meanwhile()
         results = [client.result() for client in clients]
-        clients_cpu_s = sum(cpu_s(one.pid) - was for one, was in zip(clients, before))
+        used = [cpu_s(one.pid) - was for one, was in zip(clients, before)]
         server_cpu_s = cpu_s(self.server.pid) - server_before if self.server else 0.0
-        seconds = max(one["ended"] for one in results) - min(one["began"] for one in results)
-        return Measured(seconds, results, server_cpu_s, clients_cpu_s, private_bytes(self.server) if self.server else 0)
+        other_cpu_s = max(_machine_cpu_s() - machine_before - sum(used) - server_cpu_s, 0.0)
+        other_load = other_cpu_s / (time.perf_counter() - since)
+        seconds = max(one["ended"] for one in results) - min(one["began"] for one in results[:len(publishers)])
+        return Measured(seconds, results, server_cpu_s, sum(used), max(used[:len(publishers)]),
+                        max(used[len(publishers):], default=0.0), private_bytes(self.server) if self.server else 0,
+                        other_load)
 
 
 def cpu_s(pid):
     """Return the processor seconds, user and system, that a process has used."""
-    times = psutil.Process(pid).cpu_times()
-    return times.user + times.system
+    return time.clock_gettime((~pid << 3) | _CPU_CLOCK)     # as clock_getcpuclockid has it; psutil counts in 10 ms
+
+
+def _machine_cpu_s():
+    """Return the processor seconds that all of the machine has used."""
+    times = psutil.cpu_times()
+    return sum(times[:7]) - times.idle - times.iowait       # guest time, after these, is in user time
 
 
 def private_bytes(process):
@@ -205,10 +231,14 @@ def written_bytes(process):
     return psutil.Process(process.pid).io_counters().write_bytes
 
 
-def free_endpoint():
+def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{one.getsockname()[1]}"
+        return one.getsockname()[1]
+
+
+def free_endpoint():
+    return f"tcp://127.0.0.1:{free_port()}"
 
 
 def ask(endpoint, name, *args):

@@ -4,6 +4,7 @@ Every wait has a deadline, and every process ends with its test.
 """
 
 import os
+import pty
 import queue
 import re
 import signal
@@ -85,7 +86,7 @@ class Command(Running):
     def __init__(self, *args, address=None, cwd=None, stdin=subprocess.DEVNULL, **env):
         if address:
             env["ZSTREAMPUB_ADDRESS"] = address
-        super().__init__([sys.executable, "-m", "zstreampub.cli", *map(str, args)], cwd, environment(**env), stdin)
+        super().__init__(argv_of(*args), cwd, environment(**env), stdin)
 
 
 class Serve(Command):
@@ -99,3 +100,26 @@ class Serve(Command):
             self.__exit__()
             raise
         self.address = re.search(r"on (tcp://127\.0\.0\.1:\d+)", self.ready)[1]
+
+
+def argv_of(*args):
+    """Return the words of ``zstreampub ARGS`` with this Python."""
+    return [sys.executable, "-m", "zstreampub.cli", *map(str, args)]
+
+
+def on_terminal(address, *args):
+    """Return what the command writes to a terminal of its own."""
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "ZSTREAMPUB_ADDRESS": address, "TERM": "xterm-256color", "COLUMNS": "120"}
+    env.pop("NO_COLOR", None)
+    with subprocess.Popen(argv_of(*args), stdin=theirs, stdout=theirs, stderr=theirs, env=env) as command:
+        os.close(theirs)
+        written = b""
+        try:
+            while piece := os.read(ours, 65_536):
+                written += piece
+        except OSError:     # how Linux tells the end of a terminal
+            pass
+        assert command.wait(DEADLINE_S) == 0, written
+    os.close(ours)
+    return written.decode()

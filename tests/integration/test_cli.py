@@ -3,14 +3,12 @@
 import gzip
 import json
 import os
-import pty
 import signal
 import subprocess
-import sys
 
 import pytest
 
-from tests.integration.commands import DEADLINE_S, Command, Serve
+from tests.integration.commands import DEADLINE_S, Command, Serve, argv_of, on_terminal
 
 FLIGHTS = [{"origin": origin, "destination": destination, "n": n}
            for n, (origin, destination) in enumerate([("SFO", "LAX"), ("OAK", "SFO"), ("SFO", "DEN")] * 200)]
@@ -233,7 +231,7 @@ def test_a_reader_that_leaves_the_pipe_ends_the_subscriber_quietly_with_141(serv
     read, write = os.pipe()
     os.close(read)
 
-    with subprocess.Popen(_argv("subscribe", "--start", "earliest"), stdout=write, stderr=subprocess.PIPE,
+    with subprocess.Popen(argv_of("subscribe", "--start", "earliest"), stdout=write, stderr=subprocess.PIPE,
                           env={**os.environ, "ZSTREAMPUB_ADDRESS": server.address}) as reader:
         os.close(write)
         _, err = reader.communicate(timeout=DEADLINE_S)
@@ -245,7 +243,7 @@ def test_a_subscriber_whose_output_is_not_read_keeps_its_connection_and_loses_no
     lines = tmp_path / "lines"
     lines.write_text("".join(f"{n} {'x' * 1000}\n" for n in range(3000)))
     with Serve("--store", "memory:", "--heartbeat-s", "0.2") as server:
-        with subprocess.Popen(_argv("subscribe", "--format", "payload", "--start", "earliest", "--count", "3000"),
+        with subprocess.Popen(argv_of("subscribe", "--format", "payload", "--start", "earliest", "--count", "3000"),
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               env={**os.environ, "ZSTREAMPUB_ADDRESS": server.address}) as reader:
             for _ in range(2):      # the second takes longer than the server waits for a silent peer
@@ -314,31 +312,9 @@ def test_a_state_of_a_log_that_was_made_anew_is_told(tmp_path):
 def test_people_on_a_terminal_get_readable_lines_and_tables(server, run):
     run("publish", "host.cpu", "{\"a\": 1}", "--json-payload", "--key", "k")
 
-    lines = _on_terminal(server.address, "subscribe", "--start", "earliest", "--until", "end")
-    table = _on_terminal(server.address, "topics")
+    lines = on_terminal(server.address, "subscribe", "--start", "earliest", "--until", "end")
+    table = on_terminal(server.address, "topics")
 
     assert "host.cpu" in lines and '{"a": 1}' in lines and "\x1b[" in lines
     assert '"topic"' not in lines
     assert "messages" in table and "host.cpu" in table and "{" not in table
-
-
-def _argv(*args):
-    return [sys.executable, "-m", "zstreampub.cli", *args]
-
-
-def _on_terminal(address, *args):
-    """Return what the command writes to a terminal of its own."""
-    ours, theirs = pty.openpty()
-    env = {**os.environ, "ZSTREAMPUB_ADDRESS": address, "TERM": "xterm-256color", "COLUMNS": "120"}
-    env.pop("NO_COLOR", None)
-    with subprocess.Popen(_argv(*args), stdin=theirs, stdout=theirs, stderr=theirs, env=env) as command:
-        os.close(theirs)
-        written = b""
-        try:
-            while piece := os.read(ours, 65_536):
-                written += piece
-        except OSError:     # how Linux tells the end of a terminal
-            pass
-        assert command.wait(DEADLINE_S) == 0, written
-    os.close(ours)
-    return written.decode()

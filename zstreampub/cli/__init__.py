@@ -4,6 +4,7 @@ import click
 
 from ..version import __version__
 from . import (
+    bench,
     bridge,
     cancel,
     consume,
@@ -37,6 +38,5 @@ def main():
 
 for _command in (serve.serve, publish.publish, subscribe.subscribe, get.get, last.last, topics.topics,
                  subscriptions.subscriptions, unsubscribe.unsubscribe, consume.consume, consumers.consumers, dead.dead,
-                 scheduled.scheduled, cancel.cancel, outbox.outbox, stats.stats,
-                 bridge.bridge):
+                 scheduled.scheduled, cancel.cancel, outbox.outbox, stats.stats, bridge.bridge, bench.bench):
     main.add_command(_command)

@@ -1,6 +1,25 @@
 """The table of workloads, in the order in which they run."""
 
-from . import batches, coroutines, filters, live, many, outbox, pending, replay, singles, spool, stock, work
+from . import (
+    alone,
+    batches,
+    coroutines,
+    filters,
+    live,
+    live_singles,
+    many,
+    outbox,
+    pending,
+    replay,
+    singles,
+    sizes,
+    spool,
+    steady,
+    stock,
+    stopped,
+    work,
+)
 
-WORKLOADS = {one.WORKLOAD.name: one.WORKLOAD for one in (batches, singles, live, stock, many, replay, work, pending,
-                                                         coroutines, filters, spool, outbox)}
+WORKLOADS = {one.WORKLOAD.name: one.WORKLOAD for one in (
+    alone, singles, batches, live, live_singles, replay, steady, stopped, sizes, stock, many, work, pending,
+    coroutines, filters, spool, outbox)}

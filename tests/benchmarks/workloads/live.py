@@ -1,55 +1,70 @@
-"""Batch subscribers that decode and check everything while batches of 1,000 are published."""
+"""Subscribers that decode and check everything while batches of 1,000 are published.
+
+Where there are more than three subscribers they share three processes, each with a connection of its own.
+"""
 
 from functools import partial
 
-from .. import actors, raw, recipe
-from ..payloads import BATCH
+from .. import raw
+from ..payloads import BATCH, BYTES, Runs
+from ..peers import NATS, OURS, PEERS, spread
 from ..stage import free_endpoint
-from ..workload import FSYNC, NONE, Case, Ratio, Workload, figures
+from ..workload import NONE, Case, Ratio, Workload, figures
 
-_BATCHES = 1000
-_CLIENT = (actors.publish_batches, actors.subscribe_batches)
-_LEAN = (actors.publish_batches_lean, actors.subscribe_batches_lean)
-
-
-def _ours(publish, subscribe, subscribers, stage, scale):
-    endpoint, batches = stage.serve(), scale.of(_BATCHES)
-    messages = batches * BATCH
-    readers = [stage.start(subscribe, endpoint, [0], messages) for _ in range(subscribers)]
-    publisher = stage.start(publish, endpoint, 0, batches)
-    return figures(stage.run([publisher], readers), subscribers * messages)
+_BATCHES = 600
+_LARGE = 1024
+_LARGE_SHARE = 0.25
+_COUNTS = [1, 4, 16]
+_GOALS = {1: "8", 4: "6", 16: "5"}
 
 
-def _recipe(subscribers, stage, scale):
-    endpoint, batches = free_endpoint(), max(scale.of(_BATCHES) // 16 // subscribers, 1)
-    stage.start_server(recipe.serve, endpoint)
-    readers = [stage.start(recipe.subscribe, endpoint, batches * BATCH) for _ in range(subscribers)]
-    publisher = stage.start(recipe.publish_batches, endpoint, 0, batches)
+def _deliver(peer, subscribers, size, stage, scale):
+    where, batches = peer.start(stage), _batches(scale, subscribers, size, peer.delivered)
+    readers = [stage.start(peer.subscribe, where, share, batches * BATCH, partial(Runs, size))
+               for share in spread(subscribers)]
+    publisher = stage.start(peer.publish_batches, where, 0, batches, size)
     return figures(stage.run([publisher], readers), subscribers * batches * BATCH)
 
 
-def _zmq(subscribers, stage, scale):
-    endpoint, batches = free_endpoint(), scale.of(_BATCHES)
-    stage.start_server(raw.stream_batches, endpoint, subscribers, batches)
-    readers = [stage.start(raw.read_stream, endpoint, batches * BATCH) for _ in range(subscribers)]
+def _zmq(subscribers, size, stage, scale):
+    endpoint, batches = free_endpoint(), _batches(scale, subscribers, size, 1)
+    stage.start_server(raw.stream_batches, endpoint, subscribers, batches, size)
+    readers = [stage.start(raw.read_stream, endpoint, share, batches * BATCH, partial(Runs, size))
+               for share in spread(subscribers)]
     return figures(stage.run(readers), subscribers * batches * BATCH)
 
 
+def _batches(scale, subscribers, size, share):
+    """Return fewer batches where each of them is delivered more often, or larger."""
+    large = 1 if size == BYTES else _LARGE_SHARE
+    return max(int(scale.of(_BATCHES) * share * large / (subscribers / 4 if subscribers > 4 else 1)), 1)
+
+
+def _of(subscribers, size):
+    return f", {subscribers} subscriber{'s' if subscribers > 1 else ''}{'' if size == BYTES else ', 1 KiB'}"
+
+
+def _cases(subscribers, size=BYTES):
+    of = _of(subscribers, size)
+    return [*(Case(peer.name + of, peer.durability, partial(_deliver, peer, subscribers, size)) for peer in PEERS),
+            Case("raw pyzmq" + of, NONE, partial(_zmq, subscribers, size))]
+
+
+def _ratios(subscribers, size=BYTES):
+    of = _of(subscribers, size)
+    return [
+        Ratio(OURS.name + of, "Redis always" + of, _GOALS[subscribers]),
+        Ratio(OURS.name + of, "Redis always" + of, "< 1", "server_us"),
+        Ratio(OURS.name + of, NATS.name + of),
+        Ratio(OURS.name + of, "zerorpc recipe" + of),
+        Ratio(OURS.name + of, "raw pyzmq" + of, "0.6"),
+    ]
+
+
 WORKLOAD = Workload(
-    "live", "Publish batches of 1,000 and deliver them, decoded", "deliveries/s",
-    [
-        Case("zstreampub, 1 subscriber", FSYNC, partial(_ours, *_CLIENT, 1), "1,000,000"),
-        Case("zstreampub, 3 subscribers", FSYNC, partial(_ours, *_CLIENT, 3)),
-        Case("zstreampub, 3 lean subscribers", FSYNC, partial(_ours, *_LEAN, 3)),
-        Case("zerorpc recipe, 1 subscriber", NONE, partial(_recipe, 1)),
-        Case("zerorpc recipe, 3 subscribers", NONE, partial(_recipe, 3)),
-        Case("raw pyzmq, 1 reader", NONE, partial(_zmq, 1)),
-        Case("raw pyzmq, 3 readers", NONE, partial(_zmq, 3)),
-    ],
-    [
-        Ratio("zstreampub, 1 subscriber", "zerorpc recipe, 1 subscriber"),
-        Ratio("zstreampub, 3 subscribers", "zerorpc recipe, 3 subscribers"),
-        Ratio("zstreampub, 1 subscriber", "raw pyzmq, 1 reader"),
-        Ratio("zstreampub, 3 subscribers", "raw pyzmq, 3 readers"),
-    ],
+    "live", "Publish batches of 1,000 and deliver them, decoded (us/msg = processor seconds per million deliveries)",
+    "deliveries/s",
+    [*(case for count in _COUNTS for case in _cases(count)), *_cases(4, _LARGE)],
+    [*(ratio for count in _COUNTS for ratio in _ratios(count)), *_ratios(4, _LARGE)],
+    "W4",
 )

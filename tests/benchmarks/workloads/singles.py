@@ -1,69 +1,77 @@
-"""Publish single messages: many in flight from one process and from three, and one at a time."""
+"""Publish single messages, many in flight: from callers that wait for their own answers, and without waiting."""
 
 from functools import partial
 
-from .. import actors, raw, recipe
-from ..stage import free_endpoint
-from ..workload import FSYNC, FSYNC_EACH, NONE, Case, Ratio, Workload, figures
+from .. import actors, jetstream, raw, redis_streams
+from ..peers import ALWAYS, EVERYSEC, NATS, OURS, PEERS, RECIPE
+from ..workload import FSYNC, NONE, Case, Ratio, Workload, figures
 
 _CALLERS = 64
-_MESSAGES = 32_000      # of one process
+_MESSAGES = 64_000      # of one process
 
 
-def _count(callers, scale):
+def _share(peer, scale):
     """Return how many messages a process publishes: a multiple of its callers."""
-    return scale.of(_MESSAGES if callers > 1 else _MESSAGES // 16) // callers * callers
+    return int(scale.of(_MESSAGES) * peer.published) // _CALLERS * _CALLERS
 
 
-def _ours(publish, publishers, callers, stage, scale):
-    endpoint, share = stage.serve(), _count(callers, scale)
-    cast = [stage.start(publish, endpoint, source, callers, share) for source in range(publishers)]
+def _callers(peer, processes, publish, stage, scale):
+    where, share = peer.start(stage), _share(peer, scale)
+    cast = [stage.start(publish, where, source, _CALLERS, share) for source in range(processes)]
     measured = stage.run(cast)
-    stage.start(actors.check_log, endpoint, publishers * share).result()
-    return figures(measured, publishers * share)
+    peer.check(stage, where, processes * share, None)
+    return figures(measured, processes * share)
 
 
-def _recipe(publishers, callers, stage, scale):
-    endpoint, share = free_endpoint(), _count(callers, scale) // 4 // callers * callers
-    stage.start_server(recipe.serve, endpoint)
-    cast = [stage.start(recipe.publish_singles, endpoint, source, callers, share) for source in range(publishers)]
-    return figures(stage.run(cast), publishers * share)
+def _pipelined(peer, publish, window, stage, scale):
+    where, messages = peer.start(stage), scale.of(_MESSAGES)
+    measured = stage.run([stage.start(publish, where, 0, window, messages)])
+    peer.check(stage, where, messages, None)
+    return figures(measured, messages)
 
 
-def _zmq(publishers, callers, stage, scale):
-    endpoint, share = free_endpoint(), _count(callers, scale)
-    stage.start_server(raw.echo, endpoint)
-    cast = [stage.start(raw.call_singles, endpoint, source, callers, share) for source in range(publishers)]
-    return figures(stage.run(cast), publishers * share)
+def _zmq(processes, stage, scale):
+    endpoint, share = raw.start_echo(stage), scale.of(_MESSAGES)
+    cast = [stage.start(raw.call_singles, endpoint, source, _CALLERS, share) for source in range(processes)]
+    return figures(stage.run(cast), processes * share)
 
 
-def _lmdb(stage, scale):
-    messages = _count(1, scale)
-    return figures(stage.run([stage.start(raw.append_singles, stage.folder, messages)]), messages)
+def _case(peer, processes=1, publish=None, how="64 callers"):
+    where = f"{processes} x " if processes > 1 else ""
+    return Case(f"{peer.name}, {where}{how}", peer.durability,
+                partial(_callers, peer, processes, publish or peer.publish_singles))
+
+
+def _pipeline(peer, publish):
+    return Case(f"{peer.name}, pipeline of 64", peer.durability, partial(_pipelined, peer, publish, _CALLERS))
 
 
 WORKLOAD = Workload(
-    "singles", "Publish single messages", "messages/s",
+    "singles", "Publish single messages of 100 bytes, 64 in flight of each process", "messages/s",
     [
-        Case("zstreampub, 1 process x 64", FSYNC, partial(_ours, actors.publish_singles, 1, _CALLERS)),
-        Case("zstreampub, 3 processes x 64", FSYNC, partial(_ours, actors.publish_singles, 3, _CALLERS), "40,000"),
-        Case("zstreampub, one at a time", FSYNC, partial(_ours, actors.publish_singles, 1, 1)),
-        Case("zstreampub, a request each, 1 x 64", FSYNC, partial(_ours, actors.publish_singles_lean, 1, _CALLERS)),
-        Case("zstreampub, a request each, 3 x 64", FSYNC, partial(_ours, actors.publish_singles_lean, 3, _CALLERS)),
-        Case("zerorpc recipe, 1 process x 64", NONE, partial(_recipe, 1, _CALLERS)),
-        Case("zerorpc recipe, 3 processes x 64", NONE, partial(_recipe, 3, _CALLERS)),
-        Case("zerorpc recipe, one at a time", NONE, partial(_recipe, 1, 1)),
-        Case("raw pyzmq, 1 process x 64", NONE, partial(_zmq, 1, _CALLERS)),
-        Case("raw pyzmq, 3 processes x 64", NONE, partial(_zmq, 3, _CALLERS)),
-        Case("raw pyzmq, one at a time", NONE, partial(_zmq, 1, 1)),
-        Case("raw LMDB, one record a transaction", FSYNC_EACH, _lmdb),
+        *(_case(peer) for peer in PEERS),
+        Case("zstreampub, futures, 64 at a time", FSYNC, partial(_pipelined, OURS, actors.publish_futures, _CALLERS)),
+        Case("zstreampub, futures, no limit", FSYNC, partial(_pipelined, OURS, actors.publish_futures, None)),
+        _pipeline(ALWAYS, redis_streams.publish_pipelined),
+        _pipeline(EVERYSEC, redis_streams.publish_pipelined),
+        _pipeline(NATS, jetstream.publish_pipelined),
+        _case(OURS, publish=actors.publish_singles_lean, how="64 callers, a request each"),
+        _case(OURS, 3),
+        _case(OURS, 3, actors.publish_singles_lean, "64 callers, a request each"),
+        _case(RECIPE, 3),
+        Case("raw pyzmq, 64 in flight", NONE, partial(_zmq, 1)),
+        Case("raw pyzmq, 3 x 64 in flight", NONE, partial(_zmq, 3)),
     ],
     [
-        Ratio("zstreampub, 1 process x 64", "zerorpc recipe, 1 process x 64"),
-        Ratio("zstreampub, 3 processes x 64", "zerorpc recipe, 3 processes x 64"),
-        Ratio("zstreampub, a request each, 3 x 64", "zerorpc recipe, 3 processes x 64"),
-        Ratio("zstreampub, one at a time", "zerorpc recipe, one at a time"),
-        Ratio("zstreampub, 3 processes x 64", "raw pyzmq, 3 processes x 64"),
-        Ratio("zstreampub, one at a time", "raw LMDB, one record a transaction"),
+        Ratio("zstreampub, 64 callers", "Redis always, 64 callers", "2.5"),
+        Ratio("zstreampub, futures, 64 at a time", "Redis always, pipeline of 64", "1"),
+        Ratio("zstreampub, futures, no limit", "Redis always, pipeline of 64", "1"),
+        Ratio("zstreampub, 64 callers", "JetStream, 64 callers"),
+        Ratio("zstreampub, 64 callers", "zerorpc recipe, 64 callers"),
+        Ratio("zstreampub, 64 callers", "zerorpc recipe + LMDB, 64 callers"),
+        Ratio("zstreampub, 3 x 64 callers", "zerorpc recipe, 3 x 64 callers"),
+        Ratio("zstreampub, 3 x 64 callers, a request each", "zerorpc recipe, 3 x 64 callers"),
+        Ratio("zstreampub, 64 callers", "raw pyzmq, 64 in flight"),
     ],
+    "W2",
 )

@@ -3,8 +3,7 @@
 from functools import partial
 
 from .. import recipe
-from ..payloads import BATCH
-from ..stage import free_endpoint
+from ..payloads import BATCH, Runs, Singles
 from ..workload import FSYNC, NONE, Case, Ratio, Workload, figures
 
 _BATCHES = 60
@@ -16,21 +15,19 @@ def _ours(measure, stage, scale):
 
 
 def _recipe(measure, stage, scale):
-    endpoint = free_endpoint()
-    stage.start_server(recipe.serve, endpoint)
-    return measure(stage, endpoint, scale)
+    return measure(stage, recipe.start(stage), scale)
 
 
 def _batches(stage, endpoint, scale):
     batches = scale.of(_BATCHES)
-    reader = stage.start(recipe.subscribe, endpoint, batches * BATCH)
+    reader = stage.start(recipe.subscribe, endpoint, 1, batches * BATCH, Runs)
     publisher = stage.start(recipe.publish_batches, endpoint, 0, batches)
     return figures(stage.run([publisher], [reader]), batches * BATCH)
 
 
 def _singles(stage, endpoint, scale):
     share = scale.of(_SINGLES) // _CALLERS * _CALLERS
-    reader = stage.start(recipe.subscribe, endpoint, _PUBLISHERS * share)
+    reader = stage.start(recipe.subscribe, endpoint, 1, _PUBLISHERS * share, Singles)
     publishers = [stage.start(recipe.publish_singles, endpoint, source, _CALLERS, share)
                   for source in range(_PUBLISHERS)]
     return figures(stage.run(publishers, [reader]), _PUBLISHERS * share)

@@ -1,12 +1,8 @@
 """A work queue: 8 members take and acknowledge, one by one and as fast as it comes."""
 
-import shutil
-import socket
-import subprocess
-import time
 from functools import partial
 
-from .. import workers
+from .. import redis_streams, workers
 from ..stage import Failed
 from ..workload import FSYNC, Case, Ratio, Workload, figures
 
@@ -25,7 +21,7 @@ def _ours(work, messages, processes, stage, scale):
 
 
 def _redis(processes, stage, scale):
-    port, messages = _start_redis(stage), scale.of(_SINGLES)
+    port, messages = redis_streams.start(redis_streams.ALWAYS, stage), scale.of(_SINGLES)
     workers.fill_redis(port, messages)
     cast = [stage.start(workers.work_redis, port, _MEMBERS // processes) for _ in range(processes)]
     return _checked(stage.run(cast), messages)
@@ -42,37 +38,6 @@ def _checked(measured, messages):
     if numbers != list(range(messages)):
         raise Failed(f"{len(numbers)} messages were acknowledged ({len(set(numbers))} different), {messages} published")
     return figures(measured, messages)
-
-
-class _Redis:
-    """A redis-server that syncs before each answer."""
-
-    def __init__(self, folder):
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            self.port = one.getsockname()[1]
-        if shutil.which("redis-server") is None:
-            raise Failed("redis-server is not there. On Debian or Ubuntu: sudo apt-get install redis-server; "
-                         "or choose other cases with --only.")
-        self._process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--dir", folder, "--appendonly", "yes",
-             "--appendfsync", "always", "--save", ""], stdout=subprocess.DEVNULL)
-        self.pid = self._process.pid
-
-    def end(self):
-        self._process.kill()
-        self._process.wait()
-
-
-def _start_redis(stage):
-    server = stage.add_server(_Redis(stage.folder))
-    for _ in range(500):
-        try:
-            socket.create_connection(("127.0.0.1", server.port)).close()
-            return server.port
-        except ConnectionRefusedError:
-            time.sleep(0.02)
-    raise Failed("redis-server did not come up")
 
 
 WORKLOAD = Workload(
