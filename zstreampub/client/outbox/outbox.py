@@ -1,6 +1,6 @@
 """Outbox: what a client publishes is on its own disk first, and goes to the server whenever that can be reached.
 
-Whoever publishes waits for the local disk only; all that wait are written in one commit. The sender (outbox_sender.py)
+Whoever publishes waits for the local disk only; all that wait are written in one commit. The sender (sender.py)
 is the only one who removes.
 """
 
@@ -13,8 +13,8 @@ from weakref import WeakValueDictionary
 import gevent
 from gevent.event import Event
 
-from ..checks import within
-from ..errors import (
+from ...checks import within
+from ...errors import (
     BatchTooLarge,
     ConnectionLost,
     InvalidOption,
@@ -22,13 +22,13 @@ from ..errors import (
     SpoolFull,
     ZStreamPubError,
 )
-from ..spool.fifo import FifoStore
-from ..spool.items import MAX_MESSAGE_BYTES
-from .futures import Future
-from .outbox_left import REFUSED, age_s, open_store
-from .outbox_records import ADDED, Refused, pack_item, pack_refused
-from .outbox_sender import Sender
-from .publisher import again
+from ...spool.fifo import FifoStore
+from ...spool.items import MAX_MESSAGE_BYTES
+from ..futures import Future
+from ..publisher import again
+from .left import REFUSED, age_s, open_store
+from .records import ADDED, Refused, pack_item, pack_refused
+from .sender import Sender
 
 MAX_BYTES = 1 << 30
 MAX_MESSAGES = 1_000_000
