@@ -280,6 +280,17 @@ def test_what_the_server_is_known_not_to_take_is_not_even_sent(server, open_clie
     assert all(len(payload) == 10 for *_, payloads in requests(server) for payload in payloads)
 
 
+def test_before_the_server_was_reached_nothing_is_refused_by_a_guess_of_what_it_takes(server, open_client):
+    server.stop()
+    server.limits = {"max_message_bytes": 4 << 20}
+    client = open_client()
+
+    future = client.publish("a", bytes(2 << 20))
+    server.start()
+
+    assert future.get(timeout=DEADLINE_S) == 0
+
+
 def test_what_is_refused_again_after_a_crash_is_set_aside_once(server, client, open_client):
     server.on["append"] = answer_with("LimitExceeded")
     keep = client.outbox._sender._keep_refused
