@@ -189,7 +189,7 @@ def test_at_its_end_it_says_what_had_no_room_in_a_full_spool(plain, tmp_path):
         bridge.line("err", "nothing more is received until there is room")
         bridge.signal(signal.SIGTERM)
         assert bridge.wait() == 143
-        received, lost = re.search(r"(\d+) received, .* (\d+) messages were received, and had no room",
+        received, lost = re.search(r"(\d+) received, .* (\d+) messages were received, and are not in",
                                    " ".join(bridge.rest("err"))).groups()
 
     kept = look(tmp_path / "spool").messages

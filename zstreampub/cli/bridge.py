@@ -47,8 +47,8 @@ def _socket(kinds):
 @option("--subscribe", "prefixes", multiple=True, metavar="PREFIX",
         help="SUB: only messages that begin so; repeatable. Default: all.")
 @option("--spool", metavar="DIR", type=click.Path(file_okay=False),
-        help="--from: keep messages in DIR until the server has them. Nothing that is there is lost or doubled, "
-             "whatever is killed. Without it, at most 4,096 messages and 16 MiB wait in memory.")
+        help="--from: keep messages in DIR, an outbox, until the server has them. Nothing that is there is lost or "
+             "doubled, whatever is killed; 'zstreampub outbox DIR' shows and sends what a bridge has left.")
 @option("--spool-bytes", type=BYTES, default=1 << 30, metavar="BYTES",
         help="Bound of the spool; when it is full, nothing more is received.")
 @option("--start", type=Parsed("start", units.parse_start), default="new", metavar="WHERE",
@@ -70,20 +70,23 @@ def bridge(source, target, topics, address, timeout_s, **values):
     of several frames a list of bytes. On the way back, text is sent as UTF-8, a list of bytes as frames, and
     everything else as JSON.
 
-    While the server is away, --spool takes everything to disk. Without it the bridge stops receiving when its memory
-    is full: whoever sends to a PULL or PAIR socket waits then; of a SUB socket, ZeroMQ drops what comes, and
+    While the server is away, --spool takes everything to disk. Without it the bridge stops receiving: whoever sends
+    to a PULL or PAIR socket waits then; of a SUB socket, ZeroMQ drops what its queue (--hwm) has no room for, and
     tells nobody how much. What ZeroMQ itself holds when the bridge is killed (up to --hwm messages, and the kernel's
     buffers) is lost with it: no socket of ZeroMQ is told what was received.
+
+    What the server refuses for good is told; with --spool it is kept: 'zstreampub outbox DIR --refused'.
     """
     if (source is None) == (target is None):
         raise click.UsageError("Give either --from or --to.")
     _check_options(source, values)
+    topic = _one_topic(topics, values["topic_frame"]) if source else None
     with ExitStack() as stack:
         client = stack.enter_context(connected(address, inf if source else timeout_s, **_outbox_options(values)))
         end_on_sigterm()
         stack.enter_context(losses_told(client, was_connected=source is None))
         if source is not None:
-            return _inwards(client, source, topics, values)
+            return _inwards(client, source, topic, values)
         return _outwards(stack, client, target, topics, values)
 
 
@@ -109,7 +112,7 @@ def _outbox_options(values):
             "outbox_when_full": "block"}
 
 
-def _inwards(client, source, topics, values):
+def _inwards(client, source, topic, values):
     from gevent.event import AsyncResult
 
     from ..receive import Receiver, Source
@@ -117,8 +120,7 @@ def _inwards(client, source, topics, values):
 
     kind, address, binds = source
     failed = AsyncResult()      # ctrl-C and SIGTERM strike whoever waits for it, too
-    topics = Topics(_one_topic(topics, values["topic_frame"]), bool(values["topic_frame"]))
-    publishing = Publishing(client, topics, note, failed.set_exception)
+    publishing = Publishing(client, Topics(topic, bool(values["topic_frame"])), note, failed.set_exception)
     if publishing.counts.waiting:
         note(f"{publishing.counts.waiting:,} messages of an earlier run are in {values['spool']}")
 
@@ -147,7 +149,7 @@ def _tell_loss(publishing, spool):
     if refused and spool:
         note(f"{refused:,} were refused: 'zstreampub outbox {spool} --refused' shows which, and why")
     if unkept:
-        note(f"{unkept:,} messages were received, and " + (f"had no room in {spool}: they are lost." if spool else
+        note(f"{unkept:,} messages were received, and " + (f"are not in {spool}: they are lost." if spool else
              "the server has not said that it has them: they may be lost. --spool keeps them."))
 
 
