@@ -14,6 +14,7 @@ from .screen import note
 from .state import NoState, State
 from .telling import losses_told, tell_gap
 
+_LEAST_SPOOL_BYTES = 1 << 10
 _ANY = 1 << 50          # messages: bytes are what bounds the spool
 _IN, _OUT = ("SUB", "PULL", "PAIR"), ("PUB", "PUSH", "PAIR")
 
@@ -50,7 +51,7 @@ def _socket(kinds):
         help="--from: keep messages in DIR, an outbox, until the server has them. Nothing that is there is lost or "
              "doubled, whatever is killed; 'zstreampub outbox DIR' shows and sends what a bridge has left.")
 @option("--spool-bytes", type=BYTES, default=1 << 30, metavar="BYTES",
-        help="Bound of the spool; when it is full, nothing more is received.")
+        help="Bound of the spool; when it is full, nothing more is received. At least 1,024.")
 @option("--start", type=Parsed("start", units.parse_start), default="new", metavar="WHERE",
         help="--to: as for 'zstreampub subscribe'.")
 @option("--state", metavar="FILE", type=click.Path(dir_okay=False),
@@ -100,6 +101,8 @@ def _check_options(source, values):
         raise click.UsageError("A consumer keeps its place itself: leave --state out.")
     if values["prefixes"] and source[0] != "SUB":
         raise click.UsageError("--subscribe is for a SUB socket.")
+    if values["spool_bytes"] < _LEAST_SPOOL_BYTES:
+        raise click.UsageError(f"--spool-bytes is at least {_LEAST_SPOOL_BYTES}.")
 
 
 # --- from ZeroMQ to the log ------------------------------------------------------------------
