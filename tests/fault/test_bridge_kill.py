@@ -13,7 +13,8 @@ import gevent
 import pytest
 
 from tests.processes import Child, ServerProcess, client, wait_until
-from zstreampub import FifoStore
+from zstreampub.client.outbox.left import open_store
+from zstreampub.client.outbox.records import Record
 
 
 def free_port():
@@ -53,8 +54,9 @@ class Play:
             self.bridge = self._bridge()
 
     def look(self):
-        with FifoStore(self.spool) as store:
-            self.spooled.update(int(message.payload) for message in store)
+        store, _ = open_store(self.spool)
+        with store:
+            self.spooled.update(int(message.payload) for item in store for message in Record(item).messages())
 
     def numbers(self):
         with client(self.server) as asking:

@@ -1,14 +1,16 @@
 """``zstreampub bridge`` between programs that speak plain ZeroMQ and a server, as processes."""
 
+import re
 import signal
 
-import gevent
 import pytest
 import zmq
 
 from tests.integration.commands import Command, Serve
 from tests.processes import wait_until
-from zstreampub import Client, FifoStore
+from zstreampub import Client
+from zstreampub.client.outbox.left import look
+from zstreampub.errors import MessageTooLarge
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +56,12 @@ def test_a_pull_socket_is_published(spool, server, client, plain, tmp_path):
     topic = f"pulled.{spool}"
     options = ["--spool", tmp_path / "spool"] if spool else []
 
-    with started("--from", f"PULL@{address}", "--topic", topic, *options, address=server.address) as bridge:
+    with started("--from", f"PULL@{address}", "--topic", topic, *options, "--report-s", "0.05",
+                 address=server.address) as bridge:
         push.send(b"one")
         push.send_multipart([b"two", b"frames"])
         assert read(client, topic, 2) == [(topic, b"one"), (topic, [b"two", b"frames"])]
+        bridge.line("err", "2 received, 2 sent on$")
         bridge.signal(signal.SIGTERM)
         assert bridge.wait() == 143
         assert "2 received, 2 sent on" in bridge.rest("err")[-1]
@@ -101,60 +105,115 @@ def test_an_address_that_is_taken_ends_it(server, plain):
         assert f"cannot listen on {address}" in " ".join(bridge.rest("err"))
 
 
-@pytest.mark.parametrize("spool", [False, True])
-def test_a_message_that_the_server_refuses_is_told_and_the_others_go_on(spool, server, client, plain, tmp_path):
+def test_a_message_that_the_server_refuses_is_told_and_the_others_go_on(server, client, plain):
     push, address = plain(zmq.PUSH)
-    options = ["--spool", tmp_path / "spool"] if spool else []
-    topic = f"refused.{spool}"
 
-    with started("--from", f"PULL@{address}", "--topic", topic, *options, address=server.address) as bridge:
+    with started("--from", f"PULL@{address}", "--topic", "refused", address=server.address) as bridge:
         for payload in (b"1", bytes(2 << 20), b"3"):
             push.send(payload)
-        assert read(client, topic, 2) == [(topic, b"1"), (topic, b"3")]
+        assert read(client, "refused", 2) == [("refused", b"1"), ("refused", b"3")]
         assert "at most" in bridge.line("err", "refused")
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_is_refused_of_a_spool_is_told_and_kept_with_the_reason(is_there, plain, tmp_path):
+    push, address = plain(zmq.PUSH)
+    spool, log = tmp_path / "spool", f"lmdb:{tmp_path / 'log'}"
+    payloads = [b"1", b"too large" * 300_000, b"3"]
+    server = Serve("--store", log)
+    if not is_there:        # nobody knows yet what it takes
+        server.__exit__()
+
+    with started("--from", f"PULL@{address}", "--topic", "t", "--spool", spool, "--report-s", "0.05",
+                 address=server.address) as bridge:
+        for payload in payloads:
+            push.send(payload)
+        if not is_there:
+            bridge.line("err", "3 received, 0 sent on, 3 wait")
+            server = Serve("--store", log, bind=server.address)
+        with server, Client(server.address) as client:
+            assert read(client, "t", 2) == [("t", b"1"), ("t", b"3")]
+            assert "at most" in bridge.line("err", "refused, and kept in")
+            bridge.line("err", "3 received, 2 sent on, 1 refused")
+            bridge.signal(signal.SIGTERM)
+            assert bridge.wait() == 143
+        assert f"1 were refused: 'zstreampub outbox {spool} --refused'" in " ".join(bridge.rest("err"))
+
+    [refused] = look(spool).refused
+    assert refused.messages[0].payload == payloads[1] and isinstance(refused.error, MessageTooLarge)
 
 
 def test_what_comes_while_the_server_is_away_is_spooled_and_sent_on_later(plain, tmp_path):
     push, address = plain(zmq.PUSH)
     with Serve("--store", f"lmdb:{tmp_path / 'log'}") as server:
         pass
-    options = ["--from", f"PULL@{address}", "--topic", "late", "--spool", tmp_path / "spool"]
+    options = ["--from", f"PULL@{address}", "--topic", "late", "--spool", tmp_path / "spool", "--report-s", "0.05"]
 
-    with started(*options, "--report-s", "0.05", address=server.address) as bridge:
+    with started(*options, address=server.address) as bridge:
         for number in range(50):
             push.send(b"%d" % number)
         bridge.line("err", "50 received, 0 sent on, 50 wait")
         bridge.signal(signal.SIGINT)
         assert bridge.wait() == 130
-    with FifoStore(tmp_path / "spool") as store:
-        assert len(store) == 50
+    assert look(tmp_path / "spool").messages == 50
     with Serve("--store", f"lmdb:{tmp_path / 'log'}", bind=server.address) as server, \
-            started(*options, address=server.address), Client(server.address) as client:
+            Command("bridge", *options, address=server.address) as bridge, Client(server.address) as client:
+        bridge.line("err", "50 messages of an earlier run are in")
+        bridge.line("err", "0 received, 50 sent on$")
         assert read(client, "late", 50) == [("late", b"%d" % number) for number in range(50)]
+
+
+def test_a_full_spool_is_waited_for_and_nothing_is_lost(plain, tmp_path):
+    push, address = plain(zmq.PUSH)
+    with Serve("--store", f"lmdb:{tmp_path / 'log'}") as server:
+        pass
+
+    with started("--from", f"PULL@{address}", "--topic", "t", "--spool", tmp_path / "spool", "--spool-bytes", "100k",
+                 address=server.address) as bridge:
+        for number in range(300):
+            push.send(b"%1000d" % number)
+        bridge.line("err", "nothing more is received until there is room")
+        with Serve("--store", f"lmdb:{tmp_path / 'log'}", bind=server.address), Client(server.address) as client:
+            assert read(client, "t", 300) == [("t", b"%1000d" % number) for number in range(300)]
+
+
+def test_at_its_end_it_says_what_had_no_room_in_a_full_spool(plain, tmp_path):
+    push, address = plain(zmq.PUSH)
+    with Serve("--store", f"lmdb:{tmp_path / 'log'}") as server:
+        pass
+
+    with started("--from", f"PULL@{address}", "--topic", "t", "--spool", tmp_path / "spool", "--spool-bytes", "100k",
+                 address=server.address) as bridge:
+        for number in range(300):
+            push.send(b"%1000d" % number)
+        bridge.line("err", "nothing more is received until there is room")
+        bridge.signal(signal.SIGTERM)
+        assert bridge.wait() == 143
+        received, lost = re.search(r"(\d+) received, .* (\d+) messages were received, and are not in",
+                                   " ".join(bridge.rest("err"))).groups()
+
+    kept = look(tmp_path / "spool").messages
+    assert 0 < kept < 300 and kept + int(lost) == int(received)
 
 
 def test_without_a_spool_it_stops_receiving_and_says_what_may_be_lost(plain, tmp_path):
     push, address = plain(zmq.PUSH)
-    push.sndhwm = push.sndtimeo = 1
+    push.sndhwm = 1
     with Serve("--store", f"lmdb:{tmp_path / 'log'}") as server:
         pass
 
     with started("--from", f"PULL@{address}", "--topic", "t", "--hwm", "1", "--report-s", "0.05",
                  address=server.address) as bridge:
         bridge.line("err", "no connection to .* yet, trying on")
-        payload, sent = bytes(10_000), 0
-        while True:
-            try:
-                push.send(payload)
-                sent += 1
-            except zmq.Again:
-                if sent > 1700:
-                    break
-                gevent.sleep(0.01)
-        bridge.line("err", "1,677 received, 0 sent on, 1,677 wait")     # of 10 kB: 16 MiB
+        while push.poll(1000, zmq.POLLOUT):
+            push.send(bytes(10_000))
+        found = bridge.line("err", "received, 0 sent on, .* wait")
+        received, waiting = re.search(r"(\d+) received, 0 sent on, (\d+) wait", found).groups()
         bridge.signal(signal.SIGINT)
         assert bridge.wait() == 130
-        assert "they may be lost. --spool keeps them" in " ".join(bridge.rest("err"))
+        assert f"{received} messages were received, and the server has not said" in " ".join(bridge.rest("err"))
+
+    assert received == waiting and int(received) <= 27      # of 10 kB: 256 KiB
 
 
 def test_the_reverse_sends_topic_and_payload_and_goes_on_where_it_was(server, client, plain, tmp_path):

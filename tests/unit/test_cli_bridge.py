@@ -18,6 +18,7 @@ IN, OUT = "PULL@tcp://127.0.0.1:5555", "PUSH@tcp://127.0.0.1:5555"
     (["--from", IN, "--topic", "a", "--state", "s"], "--state goes with --to"),
     (["--from", IN, "--topic", "a", "--consumer", "c"], "--consumer goes with --to"),
     (["--to", OUT, "--spool", "s"], "--spool goes with --from"),
+    (["--from", IN, "--topic", "a", "--spool", "s", "--spool-bytes", "1023"], "--spool-bytes is at least 1024"),
     (["--to", OUT, "--subscribe", "s"], "--subscribe goes with --from"),
     (["--from", IN, "--topic", "a", "--subscribe", "s"], "--subscribe is for a SUB socket"),
     (["--to", OUT, "--state", "s", "--consumer", "c"], "leave --state out"),

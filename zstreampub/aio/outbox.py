@@ -20,7 +20,7 @@ class Sending:
 
 
 class Outbox:
-    """Of a Client with an outbox: what ``zstreampub.client.outbox.Outbox`` shows, and :meth:`wait_until_sent`."""
+    """Of a Client with an outbox: what the Outbox of ``zstreampub.client`` shows, and :meth:`wait_until_sent`."""
 
     def __init__(self, line):
         self._line = line

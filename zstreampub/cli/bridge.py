@@ -6,7 +6,7 @@ from math import inf
 
 import click
 
-from ..errors import InvalidTopic, RequestError, StoreFull
+from ..errors import InvalidTopic
 from ..topics import check_pattern, check_topic
 from . import exits, units
 from .options import BYTES, SECONDS, Parsed, Whole, client_options, command, connected, end_on_sigterm, option
@@ -14,7 +14,8 @@ from .screen import note
 from .state import NoState, State
 from .telling import losses_told, tell_gap
 
-_GOODBYE_S = 2.0
+_LEAST_SPOOL_BYTES = 1 << 10
+_ANY = 1 << 50          # messages: bytes are what bounds the spool
 _IN, _OUT = ("SUB", "PULL", "PAIR"), ("PUB", "PUSH", "PAIR")
 
 
@@ -47,10 +48,10 @@ def _socket(kinds):
 @option("--subscribe", "prefixes", multiple=True, metavar="PREFIX",
         help="SUB: only messages that begin so; repeatable. Default: all.")
 @option("--spool", metavar="DIR", type=click.Path(file_okay=False),
-        help="--from: keep messages in DIR until the server has them. Nothing that is there is lost or doubled, "
-             "whatever is killed. Without it, at most 4,096 messages and 16 MiB wait in memory.")
+        help="--from: keep messages in DIR, an outbox, until the server has them. Nothing that is there is lost or "
+             "doubled, whatever is killed; 'zstreampub outbox DIR' shows and sends what a bridge has left.")
 @option("--spool-bytes", type=BYTES, default=1 << 30, metavar="BYTES",
-        help="Bound of the spool; when it is full, nothing more is received.")
+        help="Bound of the spool; when it is full, nothing more is received. At least 1,024.")
 @option("--start", type=Parsed("start", units.parse_start), default="new", metavar="WHERE",
         help="--to: as for 'zstreampub subscribe'.")
 @option("--state", metavar="FILE", type=click.Path(dir_okay=False),
@@ -70,20 +71,23 @@ def bridge(source, target, topics, address, timeout_s, **values):
     of several frames a list of bytes. On the way back, text is sent as UTF-8, a list of bytes as frames, and
     everything else as JSON.
 
-    While the server is away, --spool takes everything to disk. Without it the bridge stops receiving when its memory
-    is full: whoever sends to a PULL or PAIR socket waits then; of a SUB socket, ZeroMQ drops what comes, and
+    While the server is away, --spool takes everything to disk. Without it the bridge stops receiving: whoever sends
+    to a PULL or PAIR socket waits then; of a SUB socket, ZeroMQ drops what its queue (--hwm) has no room for, and
     tells nobody how much. What ZeroMQ itself holds when the bridge is killed (up to --hwm messages, and the kernel's
     buffers) is lost with it: no socket of ZeroMQ is told what was received.
+
+    What the server refuses for good is told; with --spool it is kept: 'zstreampub outbox DIR --refused'.
     """
     if (source is None) == (target is None):
         raise click.UsageError("Give either --from or --to.")
     _check_options(source, values)
+    topic = _one_topic(topics, values["topic_frame"]) if source else None
     with ExitStack() as stack:
-        client = stack.enter_context(connected(address, inf if source else timeout_s))
+        client = stack.enter_context(connected(address, inf if source else timeout_s, **_outbox_options(values)))
         end_on_sigterm()
         stack.enter_context(losses_told(client, was_connected=source is None))
         if source is not None:
-            return _inwards(stack, client, source, topics, values)
+            return _inwards(client, source, topic, values)
         return _outwards(stack, client, target, topics, values)
 
 
@@ -97,40 +101,59 @@ def _check_options(source, values):
         raise click.UsageError("A consumer keeps its place itself: leave --state out.")
     if values["prefixes"] and source[0] != "SUB":
         raise click.UsageError("--subscribe is for a SUB socket.")
+    if values["spool_bytes"] < _LEAST_SPOOL_BYTES:
+        raise click.UsageError(f"--spool-bytes is at least {_LEAST_SPOOL_BYTES}.")
 
 
 # --- from ZeroMQ to the log ------------------------------------------------------------------
 
 
-def _inwards(stack, client, source, topics, values):
+def _outbox_options(values):
+    if not values["spool"]:
+        return {}
+    return {"outbox": values["spool"], "outbox_max_bytes": values["spool_bytes"], "outbox_max_messages": _ANY,
+            "outbox_when_full": "block"}
+
+
+def _inwards(client, source, topic, values):
+    from gevent.event import AsyncResult
+
     from ..receive import Receiver, Source
-    from ..receive.bridge import Counts, Direct, Forwarder, Spooling, Topics
+    from ..receive.bridge import Publishing, Topics
 
     kind, address, binds = source
-    naming = Topics(_one_topic(topics, values["topic_frame"]), bool(values["topic_frame"]))
-    counts = Counts()
+    failed = AsyncResult()      # ctrl-C and SIGTERM strike whoever waits for it, too
+    publishing = Publishing(client, Topics(topic, bool(values["topic_frame"])), note, failed.set_exception)
+    if publishing.counts.waiting:
+        note(f"{publishing.counts.waiting:,} messages of an earlier run are in {values['spool']}")
+
+    def judge(error, _):
+        failed.set_exception(error)
+        return "stop"
+
     socket = Source.zmq(kind, address, bind=binds, subscriptions=values["prefixes"] or (b"",),
                         high_water_mark=values["hwm"])
-    main = _Main()
-    into: Spooling | Direct
-    if values["spool"]:
-        store = stack.enter_context(closing(_open_spool(values)))
-        into = spooling = Spooling(store, naming, counts)
-        main.spawn(Forwarder(client, store, counts, note).run, spooling.added)
-    else:
-        into = direct = Direct(client, naming, counts, note, main.fail)
-        stack.callback(_finish, direct)
-    receiver = Receiver(socket, into, _Judge(main, counts).judge)
-    with _reports(counts, lambda: into.waiting, values["report_s"]):
-        try:
-            receiver.start().wait_open()
-            note(f"{kind} {'listens on' if binds else 'connects to'} {address}; ctrl-C ends")
-            main.wait()
-        finally:
-            into.stop()
-            receiver.shutdown()
-            main.end()
-    return exits.REFUSED if counts.refused else exits.OK
+    receiver = Receiver(socket, publishing, judge)
+    try:
+        with _reports(publishing.counts, values["report_s"]):
+            try:
+                receiver.start().wait_open()
+                note(f"{kind} {'listens on' if binds else 'connects to'} {address}; ctrl-C ends")
+                failed.get()
+            finally:
+                publishing.stop()
+                receiver.shutdown()
+    finally:
+        _tell_loss(publishing, values["spool"])
+
+
+def _tell_loss(publishing, spool):
+    refused, unkept = publishing.counts.refused, publishing.unkept
+    if refused and spool:
+        note(f"{refused:,} were refused: 'zstreampub outbox {spool} --refused' shows which, and why")
+    if unkept:
+        note(f"{unkept:,} messages were received, and " + (f"are not in {spool}: they are lost." if spool else
+             "the server has not said that it has them: they may be lost. --spool keeps them."))
 
 
 def _one_topic(topics, has_frame):
@@ -142,46 +165,6 @@ def _one_topic(topics, has_frame):
         return check_topic(topics[0])
     except InvalidTopic as error:
         raise click.UsageError(f"--topic: {error}") from error
-
-
-def _open_spool(values):
-    from ..spool.fifo import FifoStore
-
-    store = FifoStore(values["spool"], max_bytes=values["spool_bytes"])
-    if len(store):
-        note(f"{len(store):,} messages of an earlier run are in {values['spool']}")
-    return store
-
-
-def _finish(direct):
-    direct.finish(_GOODBYE_S)
-    if direct.waiting:
-        note(f"{direct.waiting:,} messages were received, and the server has not said that it has them: they may be "
-             "lost. --spool keeps them.")
-
-
-class _Judge:
-    """What the receiver does about trouble.
-
-    A full spool is waited for, a message that it can never take is counted, all else ends the bridge.
-    """
-
-    def __init__(self, main, counts):
-        self._main, self._counts = main, counts
-        self._is_told = False
-
-    def judge(self, error, message):
-        if isinstance(error, StoreFull) and message is not None:
-            if not self._is_told:
-                note(f"nothing more is received until there is room: {error}")
-            self._is_told = True
-            return "retry"
-        if isinstance(error, RequestError) and message is not None:
-            self._counts.refused += 1
-            note(f"a message was refused: {error}")
-            return "skip"
-        self._main.fail(error)
-        return "stop"
 
 
 # --- from the log to ZeroMQ ------------------------------------------------------------------
@@ -206,7 +189,7 @@ def _outwards(stack, client, target, topics, values):
         sender.send(frames)
         counts.sent += 1
 
-    with _reports(counts, lambda: 0, values["report_s"]):
+    with _reports(counts, values["report_s"]):
         if values["consumer"]:
             _send_of_consumer(client, patterns if topics else None, values, send)
         else:
@@ -243,42 +226,8 @@ def _pattern(text):
 # --- both ------------------------------------------------------------------------------------
 
 
-class _Main:
-    """The command's own greenlet waits here until somebody fails; ctrl-C and SIGTERM strike it, too."""
-
-    def __init__(self):
-        from gevent.event import AsyncResult
-
-        self._failed = AsyncResult()
-        self._greenlets = []
-
-    def spawn(self, function, *arguments):
-        import gevent
-
-        def run():
-            try:
-                function(*arguments)
-            except Exception as error:
-                self.fail(error)
-
-        self._greenlets.append(gevent.spawn(run))
-
-    def fail(self, error):
-        """End the command with *error*."""
-        if not self._failed.ready():
-            self._failed.set_exception(error)
-
-    def wait(self):
-        self._failed.get()
-
-    def end(self):
-        import gevent
-
-        gevent.killall(self._greenlets)
-
-
 @contextmanager
-def _reports(counts, waiting, period_s):
+def _reports(counts, period_s):
     """Say how many went through: now and then, and at the end."""
     import gevent
 
@@ -286,8 +235,8 @@ def _reports(counts, waiting, period_s):
         parts = [f"{counts.received:,} received", f"{counts.sent:,} sent on"]
         if counts.refused:
             parts.append(f"{counts.refused:,} refused")
-        if waiting():
-            parts.append(f"{waiting():,} wait")
+        if counts.waiting:
+            parts.append(f"{counts.waiting:,} wait")
         return ", ".join(parts)
 
     def report():

@@ -31,7 +31,7 @@ def outbox(path, send, refused, clear_refused, as_json, address, timeout_s):
     """
     if send + refused + clear_refused > 1:
         raise click.UsageError("--send, --refused and --clear-refused exclude each other.")
-    from ..client.outbox_left import check_there, look  # loads gevent and lmdb
+    from ..client.outbox.left import check_there, look  # loads gevent and lmdb
 
     check_there(path)
     if send:

@@ -19,7 +19,7 @@ from .calls import Call
 from .channels import Channels
 from .consumption import Consumption, new_member
 from .delivery import fetched
-from .outbox_option import open_outbox, refuse_with
+from .outbox.option import open_outbox, refuse_with
 from .ports import ClientPort
 from .producer import Producer
 from .publisher import Publisher
@@ -42,7 +42,8 @@ class Client(Steering):
     name of its subscriptions. *compression* "zstd": batches travel compressed in both directions where the server
     can do that, else plain; docs/codecs.rst says what it is worth. *verify*: check all that is read by the checksum
     that its publisher made; what does not fit is asked for again, and then raised as StoreCorrupt. *outbox*: a
-    directory where what is published is kept first, see :class:`~zstreampub.client.outbox.Outbox` and docs/outbox.rst.
+    directory where what is published is kept first, see docs/outbox.rst and
+    :class:`~zstreampub.client.outbox.outbox.Outbox`.
     """
 
     def __init__(self, address="tcp://127.0.0.1:4242", *, timeout_s=30.0, heartbeat_s=5.0, name=None,

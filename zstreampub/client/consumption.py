@@ -10,9 +10,7 @@ program goes on taking messages; what the program has in hand only under :meth:`
 import logging
 import os
 import socket
-from collections import deque
 from functools import partial
-from operator import length_hint
 from time import monotonic
 
 import gevent
@@ -20,6 +18,7 @@ from gevent.event import Event
 
 from ..errors import InternalError, RequestTimeout, SubscriptionEnded
 from .acks import extend, merged, unseen
+from .arrived import Arrived
 from .crew import Crew
 from .delivery import Delivery
 from .leases import Lease, Leases, Renewal
@@ -48,16 +47,12 @@ class Consumption(Reader):
         self._patterns, self._options = patterns, options
         self._acks = acks
         self._held = Leases()
-        self._parcels = deque()     # what has come: (stream, size or None, lease, Batch or control)
-        self._batch = self._lease = None        # what is being handed out
-        self._messages = iter(())   # the rest of it
-        self._at = 0                # the next offset of it
+        self._arrived = Arrived()
         self._looking = self._stopped = False
         self._changed = Event()
         self._turn_at = monotonic()
         self._patient_until = 0.0   # until when the program is taken to be about to take the next
         self.working = 0            # callbacks at work: their messages are to stay ours
-        self.ahead = {}             # offset -> Lease of what another thread has taken, and not handed out yet
         self._renewal = None
         self._tell = None
         super().__init__(channels, reconnect=reconnect, on_gap=on_gap, on_control=on_control,
@@ -126,12 +121,13 @@ class Consumption(Reader):
         stream = self._stream
         while stream is not None and (item := stream.receive()) is not NOTHING:
             self._take_item(stream, item)
-        return bool(self._parcels)
+        return len(self._arrived) > 0
 
     def _give_back(self):
         """Say that we leave, and that the program has not looked at what is here."""
         held, key = self._held, unseen(self.member)
-        here = [(offset, offset + 1, lease.token) for offset, lease in self._here() if held.get(offset) is lease]
+        here = [(offset, offset + 1, lease.token) for offset, lease in self._arrived.leases()
+                if held.get(offset) is lease]
         if self._channels.is_up:        # else the server takes them back by itself
             for first, next, token in merged(here) or [(0, 0, 0)]:
                 self._acks.add(key, first, next, token, self.member).asked = True
@@ -160,8 +156,7 @@ class Consumption(Reader):
 
     def hand_on(self, delivery):
         """Take note that the program has been given a delivery that was taken ahead."""
-        if self.ahead.get(delivery.offset) is delivery.lease:
-            del self.ahead[delivery.offset]
+        self._arrived.hand_on(delivery.offset, delivery.lease)
         self._patient_until = max(self._patient_until, monotonic() + delivery.lease.wait_s)
 
     # --- from parcels to deliveries -------------------------------------------------------
@@ -181,48 +176,36 @@ class Consumption(Reader):
                     raise again(self._outcome[0])
                 break
             with self._reading(deadline):
-                if not (self._parcels or length_hint(self._messages) or self._outcome or self._stopped):
+                if self._arrived.is_empty and not (self._outcome or self._stopped):
                     self._step(deadline)
             now = self._turn_at = monotonic()
         return None
 
     def _hand_out(self, now, ahead):
         """Return the next delivery of what is here, None if there is none."""
-        held = self._held
         while True:
-            lease = self._lease
-            for message in self._messages:
-                offset = message.offset
-                self._at = offset + 1
-                if held.get(offset) is not lease:
-                    continue        # delivered again since, or not ours any more
-                if now < lease.ends_at:
-                    if ahead:
-                        self.ahead[offset] = lease
-                    else:
-                        self._patient_until = max(self._patient_until, now + lease.wait_s)
-                    return Delivery(message, lease, self)
-                del held[offset]
-            self._batch = None
-            if not self._parcels:
+            found = self._arrived.next(self._held, now)
+            if found is not None:
+                message, lease = found
+                if ahead:
+                    self._arrived.take_ahead(message.offset, lease)
+                else:
+                    self._patient_until = max(self._patient_until, now + lease.wait_s)
+                return Delivery(message, lease, self)
+            if not self._arrived:
                 return None
-            self._load()
+            self._open_next()
 
-    def _load(self):
-        """Get the next parcel ready: a batch to hand out, or a control to show, which may raise GapError."""
+    def _open_next(self):
+        """Get the next batch ready to be handed out, or show a control, which may raise GapError."""
         self._channels.check_owner()
-        stream, size, lease, content = self._parcels.popleft()
-        if size is not None:
-            stream.give_back(size)
-        if lease is not None:
-            self._batch, self._lease, self._at = content, lease, content.first
-            # What is damaged must not stop the others: each such message comes, and can be rejected.
-            self._messages = iter(content.messages() if content.first not in self._broken
-                                  else content.verified_messages())
-        elif content.get("control") == "gap":
-            self._tell_gap(content)
+        control = self._arrived.open(self._broken)
+        if control is None:
+            return
+        if control.get("control") == "gap":
+            self._tell_gap(control)
         elif self._on_control is not None:
-            self._on_control(content)
+            self._on_control(control)
 
     def _step(self, deadline):
         self._changed.clear()
@@ -230,10 +213,8 @@ class Consumption(Reader):
             raise RequestTimeout("No message came in time.")
 
     def _drop(self):
-        self._parcels.clear()
+        self._arrived.clear()
         self._held.clear()
-        self.ahead.clear()
-        self._batch, self._messages = None, iter(())
         if self._renewal is not None:
             self._renewal.stop()
 
@@ -260,7 +241,7 @@ class Consumption(Reader):
     def _take_next(self, stream):
         item = stream.receive()
         if item is not NOTHING:
-            count = len(self._parcels)
+            count = len(self._arrived)
             self._take_item(stream, item)
             self._file(stream, item, count)
         elif stream.ended is not None:
@@ -271,8 +252,8 @@ class Consumption(Reader):
 
     def _file(self, stream, item, count):
         """Have the credit for *item* given back with the last of the parcels that came of it."""
-        if len(self._parcels) > count:
-            self._parcels[-1] = stream, size_of(item), *self._parcels[-1][2:]
+        if len(self._arrived) > count:
+            self._arrived.charge(stream, size_of(item))
         else:
             stream.give_back(0)
 
@@ -284,10 +265,10 @@ class Consumption(Reader):
             elif lease is None:
                 raise TypeError("a batch without a token")
             else:
-                came.append((None, None, lease, self._batch_of(part)))
-        for _, _, lease, batch in came:
+                came.append((lease, self._batch_of(part)))
+        for lease, batch in came:
             self._held.take(batch, lease)
-        self._parcels.extend(came)
+        self._arrived.put(came)
 
     def _meet_damage(self, batch):
         if batch.first not in self._broken:     # sent again, it may be whole
@@ -308,7 +289,7 @@ class Consumption(Reader):
         if why and self._on_control is None:
             logger.warning("consumer %r is paused: %s", self.consumer, why)
         if kind == "gap" or self._on_control is not None:
-            self._parcels.append((None, None, None, control))
+            self._arrived.put([(None, control)])
 
     def _greet(self, greeting):
         left = self.id
@@ -349,7 +330,7 @@ class Consumption(Reader):
         if self.working:
             ours = list(held)
         elif now < self._patient_until:
-            ours = [offset for offset, lease in self._here() if held.get(offset) is lease]
+            ours = [offset for offset, lease in self._arrived.leases() if held.get(offset) is lease]
         else:
             ours = []       # the program has stopped taking messages: let others have them
         if self._channels.is_up:
@@ -359,15 +340,6 @@ class Consumption(Reader):
                     said.asked = True       # if it fails, the lease ends as it would have
                     said.rawlink(partial(_renewed, lease, now + lease.wait_s))
         return True
-
-    def _here(self):
-        """Yield ``(offset, lease)`` of what has come and is not handed out."""
-        yield from self.ahead.items()
-        if self._batch is not None:
-            yield from ((offset, self._lease) for offset in range(self._at, self._batch.next))
-        for _, _, lease, content in self._parcels:
-            if lease is not None:
-                yield from ((offset, lease) for offset in range(content.first, content.next))
 
 
 def new_member():

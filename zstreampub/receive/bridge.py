@@ -1,33 +1,35 @@
-"""The bridge: what comes on a plain ZeroMQ socket is published durably, by way of a store on disk if there is one.
+"""The bridge: what comes on a plain ZeroMQ socket is published durably, by way of a client's outbox if it has one.
 
-With a store, each message has an id, made when it is stored, of the store's own name and a running number; the server
-stores each id once. So nothing that is in the store is lost or doubled, whatever is killed.
+What came together is published together, and nothing more is received until it is on a disk: in the outbox, which
+sends each message once and in order whatever is killed, or, without one, at the server.
 """
 
-import os
-from collections import deque
+from time import monotonic
 
-import gevent
 from gevent.event import Event
 
+from ..client.entries import single
 from ..client.timing import Backoff
-from ..errors import ConnectionLost, Overloaded, RequestError, StoreError
-from ..message import Message
+from ..errors import AccessError, Overloaded, RequestError, RequestTimeout, StoreFull, ZStreamPubError
 from .frames import to_publish
 
-FORWARDED = 1000            # messages of one round from the store to the server
-WINDOW = 4096               # messages that wait for the server's answer, where there is no store
-WINDOW_BYTES = 16 << 20     # the same; one message more may go over it
 FOREVER_S, FOREVER_BYTES = 1e7, 1 << 60
-_MARK = "bridge"
-_TROUBLE = (StoreError, Overloaded, ConnectionLost)
+GOODBYE_S = 2.0         # how long what is in hand is waited for at the end
+_LOOK_S = 0.1           # how soon whoever waits notices that it is the end
+_PATIENCE_S = 1.0       # what takes longer is told
 
 
 class Counts:
     """What a bridge has seen: ``received`` from one side, ``sent`` to the other, ``refused`` by that for good."""
 
-    def __init__(self):
+    def __init__(self, waiting=0):
         self.received = self.sent = self.refused = 0
+        self._earlier = waiting
+
+    @property
+    def waiting(self):
+        """How many there are that were not sent."""
+        return self._earlier + self.received - self.sent - self.refused
 
 
 class Topics:
@@ -40,178 +42,115 @@ class Topics:
         return to_publish(frames, self._topic, self._has_topic_frame)
 
 
-class Spooling:
-    """A receiver's callback that puts what is to be published into *store*, a FifoStore, each with its id."""
+class Publishing:
+    """What a receiver hands over to, in the form of a store: publishes through *client*.
 
-    def __init__(self, store, topics, counts):
-        self.added = Event()
-        self._store, self._topics, self._counts = store, topics, counts
-        kept = store.mark(_MARK)
-        self._name, self._next = kept or (os.urandom(6).hex(), 0)
+    ``tell(sentence)`` is for people; ``fail(error)`` is to end the bridge. A full disk is waited for. What is refused
+    for good is counted; the outbox keeps it and has it logged, without one it is told.
+    """
+
+    def __init__(self, client, topics, tell, fail):
+        self.unkept = 0         # messages that were in hand at the end, and are on no disk that we know of
+        self._outbox = client.outbox
+        self._producer = client.producer(timeout_s=FOREVER_S, max_pending_bytes=FOREVER_BYTES)  # not closed: that waits
+        self._topics, self._tell, self._fail = topics, tell, fail
+        self._ends_at = None
+        self._stopping = Event()
+        self._is_told = False
+        if self._outbox is None:
+            self.counts = Counts()
+        else:
+            self.counts = Counts(self._outbox.messages)
+            self._outbox.on_outcome = self._take_outcome
 
     def __call__(self, frames):
         self.add_many([frames])
-
-    @property
-    def waiting(self):
-        """How many messages are in the store."""
-        return len(self._store)
-
-    def stop(self):
-        """Wait no more for room: a full store refuses at once, as it is."""
 
     def mark(self, name):
         """A ZeroMQ socket has no place to go on from."""
 
     def add_many(self, many, mark=None):
-        """Store messages as they came; the number for the next one is kept in the same transaction."""
-        messages = [self._message(number, frames) for number, frames in enumerate(many, self._next)]
-        next = self._next + len(messages)
-        self._store.add_many(messages, mark=(_MARK, [self._name, next]))
-        self._next = next
-        self._counts.received += len(messages)
-        self.added.set()
-
-    def _message(self, number, frames):
-        topic, payload = self._topics.of(frames)
-        return Message(topic, number, 0.0, payload, id=f"{self._name}-{number}")
-
-
-class Forwarder:
-    """Publishes what is in *store* in order, and takes it out when the server has it on its disk.
-
-    ``tell(sentence)`` is for people: a message that the server refuses for good is named, and taken out. All other
-    trouble is told once, and tried again.
-    """
-
-    def __init__(self, client, store, counts, tell):
-        self._client, self._store, self._counts, self._tell = client, store, counts, tell
-        self._trouble = None
-
-    def run(self, added):
-        """Go on for ever; *added* is an Event that is set when something was stored."""
+        """Publish messages as they came; return when they are on a disk, or soon after :meth:`stop`."""
+        left = [self._topics.of(frames) for frames in many]
+        self.counts.received += len(left)
         backoff = Backoff()
-        producer = self._client.producer(linger_s=0.0001, timeout_s=FOREVER_S)      # not closed: that would wait
-        while True:
-            added.clear()
-            messages = self._store.front_many(FORWARDED)
-            if not messages:
-                added.wait()
-            elif self._forward(producer, messages):
-                self._store.pop_many(len(messages))
-                self._trouble = None
-                backoff.reset()
-            else:
-                gevent.sleep(backoff.pause_s())
-
-    def _forward(self, producer, messages):
-        """Publish *messages*; return whether each is stored or refused for good."""
-        answers = [(message, _publish(producer, message)) for message in messages]
-        refused = []
-        for message, answer in answers:
-            try:
-                answer.get()
-            except RequestError as error:
-                refused.append(f"message {message.id} for {message.topic} was refused: {error}")
-            except _TROUBLE as error:
-                self._tell_trouble(error)
-                return False
-        for sentence in refused:
-            self._tell(sentence)
-        self._counts.refused += len(refused)
-        self._counts.sent += len(messages) - len(refused)
-        return True
-
-    def _tell_trouble(self, error):
-        if type(error) is not self._trouble:
-            self._trouble = type(error)
-            self._tell(f"publishing is tried again: {error}")
-
-
-class Direct:
-    """A receiver's callback that publishes at once: at most WINDOW messages and WINDOW_BYTES wait for the server.
-
-    Then it waits, and so does whoever sends to a PULL or PAIR socket; a SUB socket's messages are dropped by ZeroMQ,
-    uncounted, when its own queue is full.
-    """
-
-    def __init__(self, client, topics, counts, tell, on_trouble):
-        self._producer = client.producer(timeout_s=FOREVER_S, max_pending_bytes=FOREVER_BYTES)
-        self._topics, self._counts, self._tell, self._on_trouble = topics, counts, tell, on_trouble
-        self._answers = deque()
-        self._bytes = 0
-        self._changed = Event()
-        self._is_stopping = False
-        self._collector = gevent.spawn(self._collect)
-
-    def __call__(self, frames):
-        while (len(self._answers) >= WINDOW or self._bytes >= WINDOW_BYTES) and not self._is_stopping:
-            self._changed.clear()
-            self._changed.wait()
-        topic, payload = self._topics.of(frames)
-        self._counts.received += 1
-        try:
-            answer = self._producer.publish(topic, payload)
-        except RequestError as error:
-            self._refused(topic, error)
-            return
-        self._answers.append((topic, answer))
-        self._bytes += answer.size
-        self._changed.set()
+        while (left := self._publish(left)) and not self._stopping.wait(backoff.pause_s()):
+            pass
+        self.unkept = len(left) + self._producer.pending
 
     def stop(self):
-        """Wait no more for room: what is in hand is taken, and nothing after it is to come."""
-        self._is_stopping = True
-        self._changed.set()
+        """Wait no more for room, and at most GOODBYE_S for what is in hand; nothing after it is to come."""
+        self._ends_at = monotonic() + GOODBYE_S
+        self._stopping.set()
 
-    @property
-    def waiting(self):
-        """How many messages wait for the server's answer."""
-        return len(self._answers)
+    def _publish(self, many):
+        """Publish pairs of topic and payload; return those for which there was no room."""
+        answers = [self._answer(topic, payload) for topic, payload in many]
+        self._wait()
+        return [(topic, payload) for (topic, payload), answer in zip(many, answers)
+                if answer is not None and self._is_left(topic, payload, answer)]
 
-    def finish(self, timeout_s):
-        """Wait for the answers, at most *timeout_s*."""
-        with gevent.Timeout(timeout_s, False):
-            while self._answers and not self._collector.dead:
-                self._changed.clear()
-                self._changed.wait(0.1)
-        self._collector.kill()
+    def _answer(self, topic, payload):
+        try:
+            return self._producer.publish(topic, payload)
+        except RequestError as error:
+            self._refused(topic, payload, error)
+            return None
 
-    def _collect(self):
-        while True:
-            while self._answers:
-                topic, answer = self._answers[0]
-                try:
-                    answer.get()
-                    self._counts.sent += 1
-                except RequestError as error:
-                    self._refused(topic, error)
-                except _TROUBLE as error:
-                    self._on_trouble(error)
+    def _wait(self):
+        """Wait until all is on a disk, or has failed."""
+        began = monotonic()
+        while self._producer.pending:
+            try:
+                self._producer.flush(_LOOK_S)
+            except RequestTimeout:
+                now = monotonic()
+                if self._ends_at is not None and now >= self._ends_at:
                     return
-                self._answers.popleft()
-                self._bytes -= answer.size
-                self._changed.set()
-            self._changed.clear()
-            self._changed.wait()
+                if self._outbox is not None and now - began >= _PATIENCE_S:
+                    self._tell_full(f"{self._outbox.messages:,} messages of {self._outbox.size_bytes:,} bytes are in "
+                                    f"{self._outbox.path}")
+            except ZStreamPubError:
+                continue        # each answer has its own
 
-    def _refused(self, topic, error):
-        self._counts.refused += 1
-        self._tell(f"a message for {topic} was refused: {error}")
+    def _is_left(self, topic, payload, answer):
+        """Tell whether *answer* is that there was no room."""
+        error = answer.exception
+        if error is None:
+            if self._outbox is None:
+                self.counts.sent += answer.ready()
+            return False
+        if isinstance(error, (RequestError, AccessError)):
+            if self._outbox is None:
+                self._refused(topic, payload, error)
+            return False
+        if isinstance(error, (StoreFull, Overloaded)):
+            self._tell_full(error)
+        else:
+            self._fail(error)
+        return True
 
+    def _refused(self, topic, payload, error):
+        self.counts.refused += 1
+        if self._outbox is None:
+            self._tell(f"a message for {topic} was refused: {error}")
+        else:
+            self._set_aside(topic, payload, error)
 
-class _Refused:
-    """Stands for the future of a message that is wrong in itself."""
+    def _set_aside(self, topic, payload, error):
+        try:
+            self._outbox.set_aside(single(topic, payload), error)
+        except ZStreamPubError as failed:
+            self._tell(f"a message for {topic} was refused, and is lost ({failed}): {error}")
 
-    def __init__(self, error):
-        self._error = error
+    def _tell_full(self, why):
+        if not self._is_told:
+            self._is_told = True
+            self._tell(f"nothing more is received until there is room: {why}")
 
-    def get(self):
-        raise self._error
-
-
-def _publish(producer, message):
-    try:
-        return producer.publish(message.topic, message.payload, id=message.id)
-    except RequestError as error:
-        return _Refused(error)
+    def _take_outcome(self, record, error):
+        count = 1 if record is None else record.count
+        if error is None:
+            self.counts.sent += count
+        else:
+            self.counts.refused += count

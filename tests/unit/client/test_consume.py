@@ -133,7 +133,7 @@ def test_credit_goes_back_for_items_that_are_handed_out_and_not_for_those_that_w
     consumption, stream = joined(server, client)
     for at in range(WINDOW - 2):
         stream.hand_out(at, sealed(at, at))
-    server.wait(lambda: len(consumption._parcels) == WINDOW - 2)
+    server.wait(lambda: len(consumption._arrived) == WINDOW - 2)
     turn()
     assert stream.grants == [WINDOW]
 
@@ -198,7 +198,7 @@ def test_what_waits_here_and_was_not_kept_is_dropped_and_may_come_again(server, 
 def test_a_message_that_comes_again_while_it_waits_here_is_handed_out_once(server, client):
     consumption, stream = joined(server, client, sealed(0, 0, 1))
     stream.hand_out(2, sealed(1, "again"), delivery=2)
-    server.wait(lambda: len(consumption._parcels) == 2)
+    server.wait(lambda: len(consumption._arrived) == 2)
 
     got = take(consumption, 2)
 

@@ -5,7 +5,8 @@ import pytest
 
 from tests.unit.client.fake_server import DEADLINE_S, append_of, outcome, spawned, turn
 from zstreampub import FifoStore
-from zstreampub.client import Client, outbox_left, outbox_records, outbox_sender
+from zstreampub.client import Client
+from zstreampub.client.outbox import left, records, sender
 from zstreampub.errors import (
     BatchTooLarge,
     ConnectionLost,
@@ -279,6 +280,17 @@ def test_what_the_server_is_known_not_to_take_is_not_even_sent(server, open_clie
     assert all(len(payload) == 10 for *_, payloads in requests(server) for payload in payloads)
 
 
+def test_before_the_server_was_reached_nothing_is_refused_by_a_guess_of_what_it_takes(server, open_client):
+    server.stop()
+    server.limits = {"max_message_bytes": 4 << 20}
+    client = open_client()
+
+    future = client.publish("a", bytes(2 << 20))
+    server.start()
+
+    assert future.get(timeout=DEADLINE_S) == 0
+
+
 def test_what_is_refused_again_after_a_crash_is_set_aside_once(server, client, open_client):
     server.on["append"] = answer_with("LimitExceeded")
     keep = client.outbox._sender._keep_refused
@@ -499,8 +511,8 @@ def test_a_time_to_live_counts_from_when_it_was_published(server, open_client, m
     client = open_client()
     client.publish("a", 1, ttl_s=100)
     client.publish_many("a", [2, 3], ttl_s=30)
-    now = outbox_records.time()
-    for module in (outbox_records, outbox_left):
+    now = records.time()
+    for module in (records, left):
         monkeypatch.setattr(module, "time", lambda: now + 60)
 
     assert 55 < client.outbox.age_s < 65
@@ -508,8 +520,8 @@ def test_a_time_to_live_counts_from_when_it_was_published(server, open_client, m
     client.outbox.wait_until_sent(DEADLINE_S)
 
     [[first, *others]] = [Batch.parse(packed).expires for packed in server.named("append")[0].args[0]]
-    left = [us / 1e6 - now for us in (first, *others)]
-    assert 30 < left[0] < 45 and all(-35 < one < -20 for one in left[1:])
+    ttls_s = [us / 1e6 - now for us in (first, *others)]
+    assert 30 < ttls_s[0] < 45 and all(-35 < one < -20 for one in ttls_s[1:])
 
 
 def test_waiting_ends_after_its_time(server, client):
@@ -559,7 +571,7 @@ def test_an_outbox_of_another_format_stays_as_it_is(server, open_client, monkeyp
     server.stop()
     with open_client() as client:
         client.publish("a", 1)
-    monkeypatch.setattr(outbox_records, "FORMAT", 2)
+    monkeypatch.setattr(records, "FORMAT", 2)
     server.start()
 
     with open_client() as client:
@@ -640,4 +652,4 @@ def test_the_number_of_tries_does_not_depend_on_how_many_share_a_refused_request
     client.outbox.wait_until_sent(DEADLINE_S)
 
     assert len(server.log) == 299 and len(server.named("append")) < 30
-    assert outbox_sender.MOST_PAUSE_S > 1 and isinstance(next(client.outbox.refused()).error, LimitExceeded)
+    assert sender.MOST_PAUSE_S > 1 and isinstance(next(client.outbox.refused()).error, LimitExceeded)

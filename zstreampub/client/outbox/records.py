@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import msgpack
 
-from .. import errors
-from ..errors import StoreCorrupt, StoreVersion
-from ..message import Batch, Message
+from ... import errors
+from ...errors import StoreCorrupt, StoreVersion
+from ...message import Batch, Message
 
 ADDED, SENT = "added", "sent"
 FORMAT = 1

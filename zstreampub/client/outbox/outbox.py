@@ -1,6 +1,6 @@
 """Outbox: what a client publishes is on its own disk first, and goes to the server whenever that can be reached.
 
-Whoever publishes waits for the local disk only; all that wait are written in one commit. The sender (outbox_sender.py)
+Whoever publishes waits for the local disk only; all that wait are written in one commit. The sender (sender.py)
 is the only one who removes.
 """
 
@@ -13,8 +13,8 @@ from weakref import WeakValueDictionary
 import gevent
 from gevent.event import Event
 
-from ..checks import within
-from ..errors import (
+from ...checks import within
+from ...errors import (
     BatchTooLarge,
     ConnectionLost,
     InvalidOption,
@@ -22,13 +22,13 @@ from ..errors import (
     SpoolFull,
     ZStreamPubError,
 )
-from ..spool.fifo import FifoStore
-from ..spool.items import MAX_MESSAGE_BYTES
-from .futures import Future
-from .outbox_left import REFUSED, age_s, open_store
-from .outbox_records import ADDED, Refused, pack_item, pack_refused
-from .outbox_sender import Sender
-from .publisher import again
+from ...spool.fifo import FifoStore
+from ...spool.items import MAX_MESSAGE_BYTES
+from ..futures import Future
+from ..publisher import again
+from .left import REFUSED, age_s, open_store
+from .records import ADDED, Record, Refused, pack_item, pack_refused
+from .sender import Sender
 
 MAX_BYTES = 1 << 30
 MAX_MESSAGES = 1_000_000
@@ -82,6 +82,7 @@ class Outbox:
         self._blocks = when_full == "block"
         self._channels = channels
         self._publisher = publisher
+        self.on_outcome = _ignore       # called with each Record that is gone, None if damaged; and why it was refused
         self._store, sent = open_store(path)
         self._refused = FifoStore(self._refused_path) if os.path.isdir(self._refused_path) else None
         self._added = (self._store.mark(ADDED) or 0) if len(self._store) else sent.messages
@@ -179,7 +180,8 @@ class Outbox:
 
     def check(self, entry):
         """Raise MessageTooLarge or BatchTooLarge if *entry* never fits; else give it its future ``sending``."""
-        self._publisher.check(entry)
+        if self._publisher.limits is not None:      # else the sender sees, when it knows them
+            self._publisher.check(entry)
         size = entry.size + _ITEM_OVERHEAD + len(entry.topic.encode())
         limit = min(self.max_bytes, MAX_MESSAGE_BYTES)
         if size > limit or entry.count > self.max_messages:
@@ -259,24 +261,29 @@ class Outbox:
 
     # --- what was sent -------------------------------------------------------------------
 
-    def _take_outcome(self, _, outcome, error):
+    def set_aside(self, entry, error):
+        """Keep *entry*, which *error* says is not to be sent, with what was refused."""
+        self._keep_refused(Record(pack_item(entry)), error)
+
+    def _take_outcome(self, record, outcome, error):
         sending = self._sending.pop(self._first, None)
         self._first += 1
         if sending is not None:
             sending.settle(outcome, None if error is None else again(error))
         self._moved.set()
         self._some.set()        # there is room
+        self.on_outcome(record, error)
 
-    def _keep_refused(self, record, error, name):
-        """Keep *record* where it can be seen; *name* is ``[producer, sequence, number]``, growing."""
+    def _keep_refused(self, record, error, name=None):
+        """Keep *record* where it can be seen; *name* of what was sent is ``[producer, sequence, number]``, growing."""
         if self._refused is None:
             self._refused = FifoStore(self._refused_path, max_bytes=self.max_bytes + MAX_MESSAGE_BYTES)
         last = self._refused.mark(_LAST)
-        if last is not None and last[:2] == name[:2] and last[2] >= name[2]:
+        if name and last and last[:2] == name[:2] and last[2] >= name[2]:
             return      # before a crash
-        self._refused.add(pack_refused(record, error), mark=(_LAST, name))
-        logger.warning("The server refuses what was published to %s, it is kept in %s: %s", record.topic,
-                       self._refused_path, error)
+        self._refused.add(pack_refused(record, error), mark=name and (_LAST, name))
+        logger.warning("What was published to %s is refused, and kept in %s: %s", record.topic, self._refused_path,
+                       error)
 
     @property
     def _refused_path(self):
@@ -312,3 +319,7 @@ class Outbox:
 def _fail(entry, error):
     entry.sending.settle(None, error)
     entry.settle(None, again(error) if isinstance(error, ZStreamPubError) else error)
+
+
+def _ignore(record, error):
+    """Nobody wants to know."""

@@ -12,12 +12,12 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
-from .. import errors
-from ..errors import BatchTooLarge, InternalError, SequenceTooOld, StoreCorrupt, ZStreamPubError
-from .calls import Call
-from .entries import BATCH_OVERHEAD, MAX_BATCHES, join
-from .outbox_records import SENT, Record
-from .timing import Backoff
+from ... import errors
+from ...errors import BatchTooLarge, InternalError, SequenceTooOld, StoreCorrupt, ZStreamPubError
+from ..calls import Call
+from ..entries import BATCH_OVERHEAD, MAX_BATCHES, join
+from ..timing import Backoff
+from .records import SENT, Record
 
 MOST_PAUSE_S = 5.0      # between two tries of what the server, or our disk, cannot take now
 STOP_S = 5.0            # that what is being written may take when the outbox is closed

@@ -5,9 +5,9 @@ from contextlib import nullcontext
 from time import time
 from typing import NamedTuple
 
-from ..errors import StoreError, StoreVersion
-from ..spool.fifo import FifoStore
-from .outbox_records import ADDED, SENT, Record, Refused, Sent
+from ...errors import StoreError, StoreVersion
+from ...spool.fifo import FifoStore
+from .records import ADDED, SENT, Record, Refused, Sent
 
 REFUSED = "refused"     # the directory in it, a FifoStore as well
 

@@ -1,6 +1,6 @@
 """The option ``outbox`` of a Client: what it opens, and what it rules out."""
 
-from ..errors import InvalidOption
+from ...errors import InvalidOption
 
 
 def open_outbox(path, channels, publisher, *bounds):
