@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.consumer_unseen import UNSEEN
 from tests.consumer_wanted import ACKED, FAR
 from tests.hand_consumer import ConsumerStage
 
@@ -163,12 +164,20 @@ class Model(RuleBasedStateMachine):
         if entries := self.some(number, which):
             self.stage.settle(verb, [(offset, token if fenced else None) for offset, token in entries])
 
+    @rule(number=NUMBER, which=SOME, again=st.booleans())
+    def give_back_unseen(self, number, which, again):
+        """As who is about to leave does; perhaps twice, as after an answer that was lost."""
+        if entries := self.some(number, which):
+            self.stage.settle(UNSEEN, entries)
+            if again:
+                self.stage.settle(UNSEEN, entries)
+
     @rule(number=NUMBER, which=SOME, seconds=SECONDS, verb=st.sampled_from(["nack", "extend"]))
     def delay(self, number, which, seconds, verb):
         if entries := self.some(number, which):
             self.stage.settle(verb, entries, seconds)
 
-    @rule(which=SOME, verb=st.sampled_from(["ack", "nack", "reject", "extend"]))
+    @rule(which=SOME, verb=st.sampled_from(["ack", "nack", "reject", "extend", UNSEEN]))
     def settle_what_was_once_given(self, which, verb):
         """By any token ever seen, also by one whose time is over."""
         given = [(one.offset, token) for one in self.stage.book.wanted.values() for token in one.of_old + one.tokens]
