@@ -101,6 +101,11 @@ class Added:
         self.lease = lease
         self._runs = runs
 
+    @property
+    def grows(self):
+        """Whether what comes under its lease is written with it."""
+        return self._runs is None
+
     def packed(self, clock):
         return journal.leased(self.lease, self.lease.runs if self._runs is None else self._runs, clock)
 

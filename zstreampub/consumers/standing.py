@@ -208,7 +208,7 @@ class Standing:
     def _pend(self, lease, offset):
         self.state.add(lease, offset, offset + 1)
         last = self.ops[-1] if self.ops else None
-        if lease.kind == PARKED and type(last) is Added and last.lease.kind == PARKED:
+        if lease.kind == PARKED and type(last) is Added and last.lease.kind == PARKED and last.grows:
             self.state.put(last.lease, offset, offset + 1)      # one lease for many
         else:
             self.ops.append(Added(self, lease))

@@ -313,6 +313,25 @@ def test_a_change_that_cannot_be_written_is_none(stage):
     assert stage.consumer.options.ack_wait_s == 30
 
 
+def test_what_parks_after_a_failed_commit_is_not_lost_in_a_crash(stage, clock):
+    for number in range(4):
+        stage.done(stage.broker.publish, "a", number, key=None if number == 2 else "k")
+    stage.done(stage.consumers.create, "c", "a", start="earliest", mode="key_ordered")
+    stage.call(stage.broker.subscribe, None, consumer="c", max_in_flight=2)
+    stage.store.let_read()      # 0 and 2 go out, and 1 waits for 0
+    let_run()
+
+    stage.store.fail()
+    stage.store.tell()
+    clock.seconds += 1
+    stage.consumers.tick()      # all that is written again, and 3 waits for 0, too
+    let_run()
+    stage.store.settle()
+    stage.crash()
+
+    assert [one["offset"] for one in stage.done(stage.consumers.browse, "c")] == [0, 1, 2, 3]
+
+
 def test_what_was_rejected_is_not_held_any_more(disk):
     disk.broker.publish_many("a", [1, 2])
     for delivery in taken(disk.join()):
