@@ -315,7 +315,7 @@ class Book(Unseen):
             if ticket in one.asked:
                 one.asked.remove(ticket)
             if ticket.verb == UNSEEN:
-                self._unseen_answered(one, ticket, failed or offset not in stale)
+                self._unseen_answered(one, ticket, offset in stale, failed)
             if failed:
                 self._undo(one, ticket)
                 continue

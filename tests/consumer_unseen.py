@@ -12,6 +12,11 @@ UNSEEN = "unseen"       # the verb in a Ticket; it is called as a nack
 class Unseen:
     """The part of the Book, under whose names it is all said."""
 
+    now: float
+    step: int
+    workers: list
+    come: "int | None"
+
     @property
     def alone(self):
         """How many have come so far, if nobody is there who may be given something; else None."""
@@ -33,15 +38,16 @@ class Unseen:
         if one.unsettled and one.state != NEW:
             one.give_back(0.0, FAR)
 
-    def _unseen_answered(self, one, ticket, counts):
+    def _unseen_answered(self, one, ticket, stale, failed):
         """The answer to one that is in ``giving`` if nobody was given it since."""
         if ticket in one.giving:
             one.giving.remove(ticket)
-        if not counts and one.keeper is not None and not ticket.must[one.offset]:
-            getattr(one.keeper, "leaving", set()).discard((ticket, one.offset))
+            one.perhaps = one.perhaps or failed     # it was on its way to another, which failed with it
+        if stale and one.keeper is not None and not one.keeper.fetches and not ticket.must[one.offset]:
+            one.keeper.leaving.discard((ticket, one.offset))
 
     def _take_unseen(self, one, ticket, token):
-        if one.state != BACK or one.asked or one.tokens[-1] != token:
+        if one.state != BACK or one.tokens[-1] != token:
             return
         if one.unsure:
             one.perhaps = True      # or an ack that nobody heard of has counted before

@@ -135,6 +135,14 @@ class Model(RuleBasedStateMachine):
     def take(self, number):
         self.worker(number).take()
 
+    @rule(keys=KEYS, max_in_flight=st.sampled_from([1, 2, 5]))
+    def begin_to_work(self, keys, max_in_flight):
+        """Have somebody be given something: by single steps alone that takes most of an example."""
+        self.stage.publish("a.x", keys)
+        if not self.stage.workers:
+            self.stage.join(max_in_flight)
+        self.stage.flow()
+
     @rule()
     def give_up_fetching(self):
         self.stage.give_up_fetching()

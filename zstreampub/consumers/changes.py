@@ -67,7 +67,7 @@ class HandedOut:
             return
         if lease.kind == IN_FLIGHT:
             state.turn(lease, WAITING, now + _AGAIN_S)
-            lease.delivery -= 1
+            lease.uncount()
             self.consumer.arm(lease)
         self.consumer.unsaved += lease.runs
 

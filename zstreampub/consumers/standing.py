@@ -92,7 +92,7 @@ class Standing:
             return
         most = self.options.max_deliveries
         if not lease.taken:
-            lease.delivery -= 1     # nobody has seen it
+            lease.uncount()
         elif most and lease.delivery >= most:
             self.home.bury(self, lease, "max_deliveries", lease.error)
             return

@@ -313,6 +313,20 @@ def test_a_change_that_cannot_be_written_is_none(stage):
     assert stage.consumer.options.ack_wait_s == 30
 
 
+def test_what_is_given_back_unseen_twice_is_answered_when_it_is_on_disk(stage):
+    stage.done(stage.broker.publish, "a", 1)
+    delivery, = stage.join(max_deliveries=1).take().messages()
+
+    calls = [stage.call(stage.consumers.nack, "c", [[0, delivery.token]], unseen=True) for _ in range(2)]
+    assert not any(call.ready() for call in calls)
+    while not all(call.ready() for call in calls):
+        stage.store.settle()
+    stage.crash()
+
+    assert [call.get() for call in calls] == [1, 1]
+    assert [one["delivery"] for one in stage.done(stage.consumers.browse, "c")] == [0]
+
+
 def test_what_parks_after_a_failed_commit_is_not_lost_in_a_crash(stage, clock):
     for number in range(4):
         stage.done(stage.broker.publish, "a", number, key=None if number == 2 else "k")
