@@ -41,7 +41,7 @@ class Model(RuleBasedStateMachine):
         self.paused = False     # by us
         self.picked = False     # a message by its offset
 
-    @initialize(backoff_s=st.sampled_from([[], [2.0], [1.0, 5.0]]), max_deliveries=st.sampled_from([0, 2, 4]),
+    @initialize(backoff_s=st.sampled_from([[], [2.0], [1.0, 5.0]]), max_deliveries=st.sampled_from([0, 1, 2, 4]),
                 max_pending=st.sampled_from([2, 5, 100]), expired=st.sampled_from(["skip", "dead"]),
                 max_dead=st.sampled_from([2, 100]), snapshot_bytes=st.sampled_from([1, 300, 1 << 20]))
     def begin(self, snapshot_bytes, **consumer):
@@ -172,12 +172,17 @@ class Model(RuleBasedStateMachine):
         if entries := self.some(number, which):
             self.stage.settle(verb, [(offset, token if fenced else None) for offset, token in entries])
 
-    @rule(number=NUMBER, which=SOME, again=st.booleans())
-    def give_back_unseen(self, number, which, again):
-        """As who is about to leave does; perhaps twice, as after an answer that was lost."""
+    @rule(number=NUMBER, which=SOME, then=st.sampled_from(["go on", "again at once", "again later", "heir"]))
+    def give_back_unseen(self, number, which, then):
+        """As who is about to leave does; perhaps twice, as after an answer that was lost; or somebody else is there."""
         if entries := self.some(number, which):
             self.stage.settle(UNSEEN, entries)
-            if again:
+            if then in ("again later", "heir"):
+                self.stage.flow()
+            if then == "heir":
+                self.join(5, False)
+                self.rest()
+            elif then != "go on":
                 self.stage.settle(UNSEEN, entries)
 
     @rule(number=NUMBER, which=SOME, seconds=SECONDS, verb=st.sampled_from(["nack", "extend"]))
