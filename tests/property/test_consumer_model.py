@@ -282,12 +282,7 @@ class Model(RuleBasedStateMachine):
         stage.join(1000)
         for _ in range(6):      # what waits longest waits for two leases and two backoffs
             stage.flow()
-            while stage.describe()["paused"]:
-                stage.purge(None)
-                stage.resume()
-                stage.flow()
-            while has := [entry for worker in stage.workers for entry in worker.has]:
-                stage.settle("ack", has)
+            while self.go_on():     # dead letters may pause it again and again
                 stage.flow()
             stage.advance(ACK_WAIT_S)
         self.paused = False
@@ -296,6 +291,19 @@ class Model(RuleBasedStateMachine):
         assert not left, f"never settled: {left}"
         said = stage.describe()
         assert said["pending"] == said["lag"]["messages"] == 0, said
+
+
+    def go_on(self):
+        """Purge what pauses it, or acknowledge what somebody has; return whether there was something."""
+        stage = self.stage
+        if stage.describe()["paused"]:
+            stage.purge(None)
+            stage.resume()
+        elif has := [entry for worker in stage.workers for entry in worker.has]:
+            stage.settle("ack", has)
+        else:
+            return False
+        return True
 
 
 class Exclusive(Model):
