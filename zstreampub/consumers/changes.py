@@ -185,8 +185,8 @@ class Flush:
         """It is not, and never will be."""
         self.error = error
         for _, state, cursor_from, cursor_to in self.moves:
-            state.sent = min(state.sent, cursor_from)
-            if cursor_from < cursor_to:
+            if cursor_from < cursor_to:     # or one that is under way would be moved over without what it carries
+                state.sent = min(state.sent, cursor_from)
                 state.torn = max(state.torn, cursor_to)
         for op in reversed(self.ops):
             _guarded(report, op.failed, now)

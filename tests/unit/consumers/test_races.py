@@ -346,6 +346,27 @@ def test_what_parks_after_a_failed_commit_is_not_lost_in_a_crash(stage, clock):
     assert [one["offset"] for one in stage.done(stage.consumers.browse, "c")] == [0, 1, 2, 3]
 
 
+def test_the_cursor_does_not_pass_a_hand_out_that_is_under_way_when_one_before_it_fails(stage, clock):
+    for number in range(2):
+        stage.done(stage.broker.publish, "a", number)
+    stage.done(stage.consumers.create, "c", "a", start="earliest")
+    stage.call(stage.consumers.fetch, "c", offset=1)
+    stage.store.fail()
+    stage.call(stage.consumers.fetch, "c", 1, timeout_s=1000)
+    stage.store.let_read()      # 0 goes out
+    let_run()
+
+    stage.store.fail()
+    stage.store.tell()          # of the first only
+    clock.seconds += 1
+    stage.consumers.tick()      # it is written again
+    let_run()
+    stage.store.commit()
+    stage.crash()
+
+    assert [one["offset"] for one in stage.done(stage.consumers.browse, "c")] == [0, 1]
+
+
 def test_what_was_rejected_is_not_held_any_more(disk):
     disk.broker.publish_many("a", [1, 2])
     for delivery in taken(disk.join()):
