@@ -5,12 +5,13 @@ state; whatever is observed (a hand-out, an answer, a dead letter, a gap) moves 
 Where the promise leaves open what happened (an ack whose answer was lost in a crash), so does the book.
 """
 
+from tests.consumer_unseen import UNSEEN, Unseen
 from tests.consumer_wanted import ACKED, BACK, DEAD, FAR, GONE, NEW, OUT, OUTSIDE, Ticket, Wanted
 
 RETRY_S = 1.0       # what the disk has refused is tried again after so long
 
 
-class Book:
+class Book(Unseen):
     """Everything seen so far; each method is one observation and raises AssertionError if it must not be."""
 
     def __init__(self, mode, settings, grace_s):
@@ -20,6 +21,7 @@ class Book:
         self.now = 0.0
         self.step = 0           # counts the calls
         self.paused = False     # and everything has been taken that was handed out before
+        self.come = None        # how many have come so far, if nobody is about to be given something or a member
         self.wanted = {}        # offset -> Wanted
         self.workers = []       # in the order in which they joined
         self.active = None      # of an exclusive consumer: who was given something last
@@ -58,6 +60,7 @@ class Book:
             assert reason == "max_deliveries" and most, f"dead for {reason}: {one}"
             assert deliveries == most and (one.delivery == most or one.hidden), f"{deliveries} deliveries: {one}"
             assert not one.is_held(self.now) or one.asked, f"died while somebody had it: {one}"
+            self._check_burial(one)
         one.settle(DEAD)
         self.letters[letter] = origin
 
@@ -71,6 +74,10 @@ class Book:
             one = self.wanted[offset]
             assert one.tokens and one.tokens[-1] == token, f"{worker.name} may not claim {one} by {token}"
             assert not (one.holder in others and one.is_held(self.now)), f"{worker.name} claimed {one}"
+            assert one.unseen is None or one.unseen_at > step, f"{worker.name} claimed what was given back: {one}"
+            one.keeper = worker
+            if one.unseen_at > step:
+                worker.leaving.add(offset)      # that may have been said of it
             if one.said_at > step:      # and who knows which came first
                 one.due, one.late = 0.0, max(one.late, self.now + self.settings["ack_wait_s"])
             elif one.unsettled and not one.asked:
@@ -131,10 +138,13 @@ class Book:
                 one.unsure = one.unsure or any(ticket.verb == "ack" for ticket in asked)
                 if one.state != NEW:
                     one.give_back(0.0, self.now + self.grace_s)
+            elif one.giving and one.state == BACK:
+                one.give_back(0.0, self.now + self.grace_s)
             elif one.state == OUT and one.holder is None:
                 one.give_back(0.0, self._late_after(one))
             elif one.state == OUT:
                 one.lease = one.late = min(one.lease, self.now + self.grace_s)
+            one.perhaps, one.giving = one.perhaps or bool(one.giving), []
         self.disturb()
 
     def advanced(self, now):
@@ -173,13 +183,15 @@ class Book:
             assert not ticket.must[one.offset], f"{worker.name} was given what is being settled: {one}"
             if not ticket.vague:
                 ticket.must[one.offset] = False     # it came too late
+        self._check_unseen(worker, token, one)
         self._check_time(worker, one)
         self._check_number(delivery, one)
         self._check_token(worker, token, delivery, one)
         self._check_order(worker, one)
         one.tokens.append(token)
         one.state, one.holder, one.delivery, one.lease = OUT, worker, delivery, lease
-        one.hidden = one.dropped = one.released = False
+        one.number, one.keeper, one.unseen, one.giving = delivery, worker, None, []
+        one.hidden = one.dropped = one.released = one.perhaps = False
         one.unsure = one.vaguely
         has = [one for one in self.had_by(worker) if self.now < one.lease and not one.released]
         assert len(has) <= worker.max_in_flight, f"{worker.name} has more than {worker.max_in_flight}: {has}"
@@ -194,8 +206,8 @@ class Book:
 
     def _check_number(self, delivery, one):
         most = self.settings["max_deliveries"]
-        assert delivery > one.delivery, f"delivery {delivery} of {one}"
-        assert delivery == one.delivery + 1 or one.hidden, f"delivery {delivery} skips numbers: {one}"
+        assert delivery >= self._may_come_as(one), f"delivery {delivery} of {one}"
+        assert delivery <= one.delivery + 1 or one.hidden, f"delivery {delivery} skips numbers: {one}"
         assert not most or delivery <= most, f"too often: {one}"
 
     def _check_token(self, worker, token, delivery, one):
@@ -237,9 +249,14 @@ class Book:
 
     # --- calls -----------------------------------------------------------------------
 
-    def asked(self, verb, entries, option=None):
-        """Somebody calls *verb* for *entries*, ``(offset, token or None)``; return the Ticket for the answer."""
-        return self._ask(Ticket(verb, entries, self.now, option))
+    def asked(self, verb, entries, option=None, newest=None):
+        """Somebody calls *verb* for *entries*, ``(offset, token or None)``; return the Ticket for the answer.
+
+        *newest* is the newest token that was given out.
+        """
+        ticket = Ticket(verb, entries, self.now, option)
+        ticket.newest = newest
+        return self._ask(ticket)
 
     def asked_before(self, offset):
         """Somebody acknowledges all that was delivered below *offset*; return the Ticket."""
@@ -248,14 +265,18 @@ class Book:
 
     def _ask(self, ticket):
         self.step += 1
+        ticket.step = self.step
         for offset, token in ticket.entries:
             one = self.wanted[offset]
-            must = ticket.must[offset] = self._must(one, token)
+            must = ticket.must[offset] = self._must(one, token, ticket.verb)
             ticket.deliveries[offset] = one.delivery
             if must is False:
                 continue
             if token is None and must is None and not ticket.vague:
                 one.hidden = True       # it counts if a hand-out is on its way that nobody has seen
+            if ticket.verb == UNSEEN:
+                self._ask_unseen(one, ticket, must)
+                continue
             if ticket.verb == "extend":
                 one.extended_at = self.step
                 one.lease = min(one.lease, self.now + ticket.option)
@@ -270,12 +291,15 @@ class Book:
             elif one.unsettled:
                 one.asked.append(ticket)
                 one.released = True     # for whoever had it, also if the answer will be that it failed
+        ticket.alone = self.alone
         return ticket
 
-    def _must(self, one, token):
+    def _must(self, one, token, verb):
         newest = one.tokens[-1] if one.tokens else None
         if token is not None and newest is not None and token < newest:
             return False
+        if token is not None and token == one.unseen:
+            return self._again(one) if verb == UNSEEN else False
         if one.state == ACKED and one.settled_by is not None and token not in (None, one.settled_by):
             return False
         if one.unsure:
@@ -290,6 +314,8 @@ class Book:
             one, must = self.wanted[offset], ticket.must[offset]
             if ticket in one.asked:
                 one.asked.remove(ticket)
+            if ticket.verb == UNSEEN:
+                self._unseen_answered(one, ticket, offset in stale, failed)
             if failed:
                 self._undo(one, ticket)
                 continue
@@ -301,7 +327,7 @@ class Book:
                 one.unsure = one.vaguely = one.unsettled
             elif offset not in stale:
                 self._take(one, ticket, token)
-            elif one.state in (NEW, BACK) and ticket.verb == "nack":
+            elif one.state in (NEW, BACK) and ticket.verb in ("nack", UNSEEN):
                 one.late = max(self.now, ticket.at) + self.settings["ack_wait_s"] + self._backoff(one.delivery)[1]
         assert failed or least <= count <= most, f"{ticket.verb} counted {count}, not {least} to {most}"
 
@@ -315,6 +341,9 @@ class Book:
         one.hidden = True
 
     def _take(self, one, ticket, token):
+        if ticket.verb == UNSEEN:
+            self._take_unseen(one, ticket, token)
+            return
         newer = one.delivery != ticket.deliveries[one.offset]
         is_new = one.state == NEW and (not one.hidden or token in one.of_old)
         unseen = token is None and ticket.must[one.offset] is None      # so is the number of that delivery
@@ -373,7 +402,7 @@ class Book:
     def must_be_out(self):
         """Return the messages that somebody should have been given, when all has been done that can be done."""
         workers = [one for one in self.workers if self.mode != "exclusive" or self.is_active(one)]
-        room = [len(self.had_by(one)) < one.max_in_flight for one in workers]
+        room = [not one.leaving and len(self.had_by(one)) < one.max_in_flight for one in workers]
         if self.now < self.patient_until or not any(room) or (self.mode == "exclusive" and not all(room)):
             return []
         graceful = self.now < max(self.graced, self.lapsed)

@@ -3,7 +3,7 @@
 NEW, OUT, BACK, ACKED, DEAD, GONE, OUTSIDE = "new", "out", "back", "acked", "dead", "gone", "outside"
 UNSETTLED = (NEW, OUT, BACK)
 FAR = float("inf")
-FLAGS = ("hidden", "unsure", "vaguely", "removed", "dropped", "rejected", "released", "told")
+FLAGS = ("hidden", "unsure", "vaguely", "removed", "dropped", "rejected", "released", "told", "perhaps")
 
 
 class Wanted:
@@ -15,6 +15,11 @@ class Wanted:
     ``vaguely``: also if it is seen once more, as it was on its way. ``asked``: unanswered calls that settle it.
     ``released``: whoever has it did not count on having it any more. ``told``: nobody may be told (again) that it
     will not come. ``of_old``: tokens from before a seek.
+
+    ``number`` is the one under which it was seen, ``delivery`` of how many deliveries it is known that they count:
+    one less after it was given back ``unseen``, by that token, as the last thing that was said by it. ``giving``: the
+    calls for that which have no answer; ``perhaps``: there will be none. ``alone``: nobody could be given it then
+    but who joined later. ``keeper``: who was given it last.
     """
 
     def __init__(self, offset, key, payload, expires):
@@ -31,13 +36,15 @@ class Wanted:
         self.removed, self.state = removed, state
         self.delivery, self.tokens, self.asked, self.holder, self.settled_by = 0, [], [], None, None
         self.lease = self.due = self.late = 0.0
-        self.said_at = self.extended_at = 0     # the step in which something was said of it
+        self.said_at = self.extended_at = self.unseen_at = 0    # the step in which something was said of it
+        self.number, self.unseen, self.giving, self.alone, self.keeper = 0, None, [], None, None
 
     def __repr__(self):
         return (f"<{self.offset} key {self.key} {self.state} delivery {self.delivery} tokens {self.tokens} at "
                 f"{self.holder and self.holder.name} lease {self.lease} due {self.due}-{self.late}"
                 + "".join(f" {name}" for name in FLAGS if getattr(self, name))
-                + "".join(f" {ticket.verb} asked" for ticket in self.asked) + ">")
+                + f" unseen {self.unseen}" * (self.unseen is not None)
+                + "".join(f" {ticket.verb} asked" for ticket in self.asked + self.giving) + ">")
 
     @property
     def unsettled(self):
@@ -71,5 +78,8 @@ class Ticket:
 
     def __init__(self, verb, entries, at, option=None, vague=False):
         self.verb, self.entries, self.at, self.option, self.vague = verb, entries, at, option, vague
+        self.step = 0
+        self.alone = None       # of Book.alone
+        self.newest = None      # the newest token that the server had given out then
         self.must = {}          # offset -> True: must count; False: must be stale; None: either
         self.deliveries = {}    # offset -> the number that was the newest then

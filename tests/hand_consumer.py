@@ -10,6 +10,7 @@ import gevent
 import pytest
 
 from tests.consumer_book import Book
+from tests.consumer_unseen import UNSEEN
 from tests.consumer_wanted import OUT
 from tests.hand_member import Fetcher, Worker
 from tests.hand_store import HandStore, let_run
@@ -281,8 +282,9 @@ class ConsumerStage:
     def settle(self, verb, entries, option=None):
         """Call *verb* for *entries*, ``(offset, token or None)``; the answer goes into the book."""
         deliveries = [offset if token is None else [offset, token] for offset, token in entries]
-        options = {"nack": {"delay_s": option}, "extend": {"seconds": option}}.get(verb, {})
-        self._settle(self.book.asked(verb, entries, option), deliveries, options)
+        options = {"nack": {"delay_s": option}, "extend": {"seconds": option}, UNSEEN: {"unseen": True}}.get(verb, {})
+        self.book.come = None if self.joining or not all(one.ready() for one in self.fetching) else self.joins
+        self._settle(self.book.asked(verb, entries, option, self.consumers.token), deliveries, options)
 
     def ack_before(self, offset):
         """Acknowledge all that was delivered below *offset*."""
@@ -302,7 +304,7 @@ class ConsumerStage:
 
         def reply(*answer):
             self._guarded(answered, *answer)
-        self.consumers.settle(ticket.verb, NAME, deliveries, options, reply)
+        self.consumers.settle("nack" if ticket.verb == UNSEEN else ticket.verb, NAME, deliveries, options, reply)
         let_run()
 
     def call(self, function):

@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.consumer_unseen import UNSEEN
 from tests.consumer_wanted import ACKED, FAR
 from tests.hand_consumer import ConsumerStage
 
@@ -40,7 +41,7 @@ class Model(RuleBasedStateMachine):
         self.paused = False     # by us
         self.picked = False     # a message by its offset
 
-    @initialize(backoff_s=st.sampled_from([[], [2.0], [1.0, 5.0]]), max_deliveries=st.sampled_from([0, 2, 4]),
+    @initialize(backoff_s=st.sampled_from([[], [2.0], [1.0, 5.0]]), max_deliveries=st.sampled_from([0, 1, 2, 4]),
                 max_pending=st.sampled_from([2, 5, 100]), expired=st.sampled_from(["skip", "dead"]),
                 max_dead=st.sampled_from([2, 100]), snapshot_bytes=st.sampled_from([1, 300, 1 << 20]))
     def begin(self, snapshot_bytes, **consumer):
@@ -134,6 +135,14 @@ class Model(RuleBasedStateMachine):
     def take(self, number):
         self.worker(number).take()
 
+    @rule(keys=KEYS, max_in_flight=st.sampled_from([1, 2, 5]))
+    def begin_to_work(self, keys, max_in_flight):
+        """Have somebody be given something: by single steps alone that takes most of an example."""
+        self.stage.publish("a.x", keys)
+        if not self.stage.workers:
+            self.stage.join(max_in_flight)
+        self.stage.flow()
+
     @rule()
     def give_up_fetching(self):
         self.stage.give_up_fetching()
@@ -163,12 +172,25 @@ class Model(RuleBasedStateMachine):
         if entries := self.some(number, which):
             self.stage.settle(verb, [(offset, token if fenced else None) for offset, token in entries])
 
+    @rule(number=NUMBER, which=SOME, then=st.sampled_from(["go on", "again at once", "again later", "heir"]))
+    def give_back_unseen(self, number, which, then):
+        """As who is about to leave does; perhaps twice, as after an answer that was lost; or somebody else is there."""
+        if entries := self.some(number, which):
+            self.stage.settle(UNSEEN, entries)
+            if then in ("again later", "heir"):
+                self.stage.flow()
+            if then == "heir":
+                self.join(5, False)
+                self.rest()
+            elif then != "go on":
+                self.stage.settle(UNSEEN, entries)
+
     @rule(number=NUMBER, which=SOME, seconds=SECONDS, verb=st.sampled_from(["nack", "extend"]))
     def delay(self, number, which, seconds, verb):
         if entries := self.some(number, which):
             self.stage.settle(verb, entries, seconds)
 
-    @rule(which=SOME, verb=st.sampled_from(["ack", "nack", "reject", "extend"]))
+    @rule(which=SOME, verb=st.sampled_from(["ack", "nack", "reject", "extend", UNSEEN]))
     def settle_what_was_once_given(self, which, verb):
         """By any token ever seen, also by one whose time is over."""
         given = [(one.offset, token) for one in self.stage.book.wanted.values() for token in one.of_old + one.tokens]
@@ -260,12 +282,7 @@ class Model(RuleBasedStateMachine):
         stage.join(1000)
         for _ in range(6):      # what waits longest waits for two leases and two backoffs
             stage.flow()
-            while stage.describe()["paused"]:
-                stage.purge(None)
-                stage.resume()
-                stage.flow()
-            while has := [entry for worker in stage.workers for entry in worker.has]:
-                stage.settle("ack", has)
+            while self.go_on():     # dead letters may pause it again and again
                 stage.flow()
             stage.advance(ACK_WAIT_S)
         self.paused = False
@@ -274,6 +291,19 @@ class Model(RuleBasedStateMachine):
         assert not left, f"never settled: {left}"
         said = stage.describe()
         assert said["pending"] == said["lag"]["messages"] == 0, said
+
+
+    def go_on(self):
+        """Purge what pauses it, or acknowledge what somebody has; return whether there was something."""
+        stage = self.stage
+        if stage.describe()["paused"]:
+            stage.purge(None)
+            stage.resume()
+        elif has := [entry for worker in stage.workers for entry in worker.has]:
+            stage.settle("ack", has)
+        else:
+            return False
+        return True
 
 
 class Exclusive(Model):

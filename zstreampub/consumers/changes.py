@@ -67,7 +67,7 @@ class HandedOut:
             return
         if lease.kind == IN_FLIGHT:
             state.turn(lease, WAITING, now + _AGAIN_S)
-            lease.delivery -= 1
+            lease.uncount()
             self.consumer.arm(lease)
         self.consumer.unsaved += lease.runs
 
@@ -100,6 +100,11 @@ class Added:
         self.state = consumer.state
         self.lease = lease
         self._runs = runs
+
+    @property
+    def grows(self):
+        """Whether what comes under its lease is written with it."""
+        return self._runs is None
 
     def packed(self, clock):
         return journal.leased(self.lease, self.lease.runs if self._runs is None else self._runs, clock)
@@ -180,8 +185,8 @@ class Flush:
         """It is not, and never will be."""
         self.error = error
         for _, state, cursor_from, cursor_to in self.moves:
-            state.sent = min(state.sent, cursor_from)
-            if cursor_from < cursor_to:
+            if cursor_from < cursor_to:     # or one that is under way would be moved over without what it carries
+                state.sent = min(state.sent, cursor_from)
                 state.torn = max(state.torn, cursor_to)
         for op in reversed(self.ops):
             _guarded(report, op.failed, now)

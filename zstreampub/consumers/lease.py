@@ -18,9 +18,9 @@ class Lease:
     """The state that pending messages share: one hand-out, or what is left of it.
 
     ``left`` is how many messages are under it now, ``runs`` are the ``size`` messages that once were. ``token``
-    and ``delivery`` are of the last hand-out (0: none yet). ``due`` is a deadline or the time of the next
-    delivery. ``ready``: waiting, and its time has come. ``taken``: the member has seen some of it.
-    ``error``: what was said of the last delivery.
+    and ``delivery`` are of the last hand-out (0: none yet); the token is negative if that does not count as a
+    delivery. ``due`` is a deadline or the time of the next delivery. ``ready``: waiting, and its time has come.
+    ``taken``: the member has seen some of it. ``error``: what was said of the last delivery.
     """
 
     __slots__ = ("kind", "token", "delivery", "due", "member", "left", "size", "ready", "taken", "error",
@@ -56,6 +56,12 @@ class Lease:
         elif first != self._first + self.size:
             self._all = [*self.runs, first, next]
         self.size += next - first
+
+    def uncount(self):
+        """Nobody has looked at what was handed out: that does not count as a delivery, however often it is said."""
+        if self.token > 0:
+            self.token = -self.token
+            self.delivery -= 1
 
     def offsets(self, pending):
         """Yield the offsets of those messages that are under it still."""

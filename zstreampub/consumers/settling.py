@@ -3,7 +3,7 @@
 from ..checks import within
 from ..errors import InvalidOption, StaleDelivery
 from .changes import Moved
-from .lease import DYING, IN_FLIGHT, WAITING, Lease, Mark, count, pairs, tick_of
+from .lease import DYING, IN_FLIGHT, WAITING, Lease, Mark, count, pairs, runs_of, tick_of
 from .options import MAX_DELIVERIES, check_delay, check_deliveries, check_reason
 
 VERBS = ("ack", "nack", "reject", "extend")
@@ -41,6 +41,9 @@ class Settling:
                 continue
             found, stale, marks = self._state.find(first, next, token)
             self._act(act, found)
+            if stale and token and options.get("unseen"):   # as after an answer that was lost
+                found, stale = self._find_given_back(stale, token)
+                self._act(act, found)
             self._stale += stale
             if marks and verb != "ack":
                 self._stale += [offset for offset in range(first, next) if pending.get(offset) in marks]
@@ -103,7 +106,7 @@ class Settling:
                 self._bury(lease, runs, "max_deliveries", reason)
                 return
             wait_s = consumer.delay_s(lease.delivery) if delay_s is None else delay_s
-            self._wait(lease, runs, now + wait_s, wait_s <= 0, error=reason)
+            self._wait(lease, runs, now + wait_s, wait_s <= 0, reason)
         return act
 
     def _give_back(self, delay_s, reason, name):
@@ -120,10 +123,9 @@ class Settling:
         now = self._consumer.home.clock.now()
 
         def act(lease, runs):
-            if lease.kind == IN_FLIGHT:     # else it was given back before: said twice it counts once
-                if lease.member is not None:
-                    lease.member.is_leaving = True
-                self._wait(lease, runs, now, True, lease.delivery - 1, lease.error)
+            if lease.kind == IN_FLIGHT and lease.member is not None:
+                lease.member.is_leaving = True
+            self._wait(lease, runs, now, True, lease.error, True)
 
         for member in self._consumer.members:
             if name is not None and member.member == name:
@@ -137,8 +139,17 @@ class Settling:
         pending = self._state.pending
         self._act(act, [(lease, lease.now(pending)) for lease in tuple(member.leases) if not lease.taken])
 
-    def _wait(self, lease, runs, due, is_ready, delivery=None, error=""):
-        if self._move(lease, runs, WAITING, due, None, error, is_ready, delivery).ready:
+    def _find_given_back(self, stale, token):
+        """Return what :meth:`ConsumerState.find` does of those *stale* offsets that *token* has given back unseen."""
+        found, left = [], []
+        for first, next in pairs(runs_of(stale)):
+            again, others, _ = self._state.find(first, next, -token)
+            found += again
+            left += others
+        return found, left
+
+    def _wait(self, lease, runs, due, is_ready, error, unseen=False):
+        if self._move(lease, runs, WAITING, due, None, error, is_ready, unseen).ready:
             for first, next in pairs(runs):
                 self._state.ready_again(first, next)
 
@@ -168,17 +179,19 @@ class Settling:
     def _told(self, error):
         self.buried(error)
 
-    def _move(self, lease, runs, kind, due, member=None, error="", ready=False, delivery=None):
+    def _move(self, lease, runs, kind, due, member=None, error="", ready=False, unseen=False):
         """Put *runs* of *lease* under a lease of that *kind*, and return it.
 
         What leaves *lease* with one flush and comes up in the same tick shares it: one for each message takes several
         times the memory, and Python's garbage collection holds the hub to look at them all.
         """
-        consumer, key = self._consumer, (lease, kind, tick_of(due), member, error, ready, delivery)
+        consumer, key = self._consumer, (lease, kind, tick_of(due), member, error, ready, unseen)
         moved = consumer.moving.get(key)
         if moved is None or moved.lease.kind != kind:
-            to = Lease(kind, lease.token, lease.delivery if delivery is None else delivery, due, member, error)
+            to = Lease(kind, lease.token, lease.delivery, due, member, error)
             to.ready = ready
+            if unseen:
+                to.uncount()
             moved = consumer.moving[key] = Moved(consumer, to, [])
             consumer.ops.append(moved)
         to = moved.lease

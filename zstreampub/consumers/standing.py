@@ -92,7 +92,7 @@ class Standing:
             return
         most = self.options.max_deliveries
         if not lease.taken:
-            lease.delivery -= 1     # nobody has seen it
+            lease.uncount()
         elif most and lease.delivery >= most:
             self.home.bury(self, lease, "max_deliveries", lease.error)
             return
@@ -208,7 +208,7 @@ class Standing:
     def _pend(self, lease, offset):
         self.state.add(lease, offset, offset + 1)
         last = self.ops[-1] if self.ops else None
-        if lease.kind == PARKED and type(last) is Added and last.lease.kind == PARKED:
+        if lease.kind == PARKED and type(last) is Added and last.lease.kind == PARKED and last.grows:
             self.state.put(last.lease, offset, offset + 1)      # one lease for many
         else:
             self.ops.append(Added(self, lease))

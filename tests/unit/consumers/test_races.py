@@ -313,6 +313,60 @@ def test_a_change_that_cannot_be_written_is_none(stage):
     assert stage.consumer.options.ack_wait_s == 30
 
 
+def test_what_is_given_back_unseen_twice_is_answered_when_it_is_on_disk(stage):
+    stage.done(stage.broker.publish, "a", 1)
+    delivery, = stage.join(max_deliveries=1).take().messages()
+
+    calls = [stage.call(stage.consumers.nack, "c", [[0, delivery.token]], unseen=True) for _ in range(2)]
+    assert not any(call.ready() for call in calls)
+    while not all(call.ready() for call in calls):
+        stage.store.settle()
+    stage.crash()
+
+    assert [call.get() for call in calls] == [1, 1]
+    assert [one["delivery"] for one in stage.done(stage.consumers.browse, "c")] == [0]
+
+
+def test_what_parks_after_a_failed_commit_is_not_lost_in_a_crash(stage, clock):
+    for number in range(4):
+        stage.done(stage.broker.publish, "a", number, key=None if number == 2 else "k")
+    stage.done(stage.consumers.create, "c", "a", start="earliest", mode="key_ordered")
+    stage.call(stage.broker.subscribe, None, consumer="c", max_in_flight=2)
+    stage.store.let_read()      # 0 and 2 go out, and 1 waits for 0
+    let_run()
+
+    stage.store.fail()
+    stage.store.tell()
+    clock.seconds += 1
+    stage.consumers.tick()      # all that is written again, and 3 waits for 0, too
+    let_run()
+    stage.store.settle()
+    stage.crash()
+
+    assert [one["offset"] for one in stage.done(stage.consumers.browse, "c")] == [0, 1, 2, 3]
+
+
+def test_the_cursor_does_not_pass_a_hand_out_that_is_under_way_when_one_before_it_fails(stage, clock):
+    for number in range(2):
+        stage.done(stage.broker.publish, "a", number)
+    stage.done(stage.consumers.create, "c", "a", start="earliest")
+    stage.call(stage.consumers.fetch, "c", offset=1)
+    stage.store.fail()
+    stage.call(stage.consumers.fetch, "c", 1, timeout_s=1000)
+    stage.store.let_read()      # 0 goes out
+    let_run()
+
+    stage.store.fail()
+    stage.store.tell()          # of the first only
+    clock.seconds += 1
+    stage.consumers.tick()      # it is written again
+    let_run()
+    stage.store.commit()
+    stage.crash()
+
+    assert [one["offset"] for one in stage.done(stage.consumers.browse, "c")] == [0, 1]
+
+
 def test_what_was_rejected_is_not_held_any_more(disk):
     disk.broker.publish_many("a", [1, 2])
     for delivery in taken(disk.join()):

@@ -151,6 +151,55 @@ def test_what_a_member_that_leaves_has_not_taken_comes_back_at_once_and_it_is_gi
     assert desk.consumers.ack("c", [[seen.batch.first, seen.token]]) == 1, "what it has is its own until it has left"
 
 
+@pytest.mark.parametrize("verb", ["ack", "nack", "reject", "extend"])
+def test_what_was_given_back_unseen_is_not_settled_by_its_token_any_more(desk, verb):
+    desk.broker.publish("a", 1)
+    delivery, = taken(desk.join())
+    desk.consumers.nack("c", named([delivery]), unseen=True)
+
+    with pytest.raises(StaleDelivery):
+        getattr(desk.consumers, verb)("c", named([delivery]), *[100] * (verb == "extend"))
+
+    assert given(desk.join()) == [(0, 1)]
+
+
+def test_what_was_given_back_unseen_is_not_claimed_by_its_token_any_more(desk):
+    desk.broker.publish("a", 1)
+    delivery, = taken(desk.join())
+    desk.consumers.nack("c", named([delivery]), unseen=True)
+
+    member = desk.join(held=named([delivery]))
+
+    assert member.held == []
+    assert given(member) == [(0, 1)]
+
+
+def test_what_has_lapsed_and_waits_comes_at_once_too_when_it_was_unseen(desk):
+    desk.broker.publish("a", 1)
+    member = desk.join(max_deliveries=1000, backoff_s=[100], jitter=0)
+    delivery, = taken(member)
+    desk.advance(31)
+    assert given(member) == []
+
+    assert desk.consumers.nack("c", named([delivery]), unseen=True) == 1
+
+    assert given(member) == [(0, 1)]        # it has nothing to give back, and so is not about to leave
+
+
+def test_a_number_is_taken_back_once_for_each_delivery(desk):
+    desk.broker.publish("a", 1)
+    first = desk.join(max_in_flight=1)
+    taken(first)
+    desk.consumers.nack("c", 0)
+    assert given(first) == [(0, 2)]
+
+    desk.consumers.nack("c", 0, unseen=True)
+    desk.consumers.extend("c", 0, 10)       # of the delivery that counts, by whomever
+    desk.consumers.nack("c", 0, unseen=True)
+
+    assert given(desk.join()) == [(0, 2)]
+
+
 def test_what_is_unseen_has_no_reason_and_no_delay(desk):
     desk.broker.publish("a", 1)
     taken(desk.join())
