@@ -166,10 +166,11 @@ class Flush:
         consumer.flushes += 1
         consumer.newest_flush = self
         self.ops += ops
-        self.moves.append((consumer, state, state.sent, state.cursor))
-        packed = [state.id, state.sent, state.cursor, state.acked, state.redelivered,
-                  *[op.packed(clock) for op in ops]]
-        state.sent = state.cursor
+        # Where one has failed, those under way may, too: until it is known, the cursor must not pass what they carry.
+        to = state.cursor if state.unsure is None else state.sent
+        self.moves.append((consumer, state, state.sent, to))
+        packed = [state.id, state.sent, to, state.acked, state.redelivered, *[op.packed(clock) for op in ops]]
+        state.sent = to
         return packed
 
     def done(self, report):
@@ -184,10 +185,11 @@ class Flush:
     def failed(self, error, now, report):
         """It is not, and never will be."""
         self.error = error
-        for _, state, cursor_from, cursor_to in self.moves:
+        for consumer, state, cursor_from, cursor_to in self.moves:
             if cursor_from < cursor_to:     # or one that is under way would be moved over without what it carries
                 state.sent = min(state.sent, cursor_from)
                 state.torn = max(state.torn, cursor_to)
+                state.unsure = consumer.newest_flush
         for op in reversed(self.ops):
             _guarded(report, op.failed, now)
         for consumer, *_ in self.moves:
@@ -195,9 +197,11 @@ class Flush:
         self._let_go()
 
     def _let_go(self):
-        for consumer, *_ in self.moves:
+        for consumer, state, *_ in self.moves:
             if consumer.newest_flush is self:
                 consumer.newest_flush = None
+            if state.unsure is self:
+                state.unsure = None
             consumer.flushed()
 
     def answer(self, report):

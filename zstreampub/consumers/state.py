@@ -28,6 +28,7 @@ class ConsumerState:
         self.id = id
         self.cursor = self.sent = self.saved = cursor
         self.passed = set()             # were ahead of the cursor, which has passed them and is not saved yet
+        self.unsure = None              # a move has failed, and what comes until this flush may fail, too
         self.torn = 0                   # a move of the cursor up to here was not stored, perhaps a later one was
         self.trims = trims              # trims up to this mark have been told, or were before the start
         self.pending = Pending()

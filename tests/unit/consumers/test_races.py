@@ -367,6 +367,26 @@ def test_the_cursor_does_not_pass_a_hand_out_that_is_under_way_when_one_before_i
     assert [one["offset"] for one in stage.done(stage.consumers.browse, "c")] == [0, 1]
 
 
+def test_the_cursor_does_not_pass_a_hand_out_that_fails_after_one_before_it_was_written_again(stage, clock):
+    stage.done(stage.broker.publish_many, "a", [0, 1])
+    stage.done(stage.consumers.create, "c", "a", start="earliest")
+    for _ in range(2):          # 0 and 1 go out, each with a change of its own that moves the cursor
+        stage.call(stage.consumers.fetch, "c", 1, timeout_s=1000)
+        stage.store.let_read()
+        let_run()
+
+    stage.store.fail(1)
+    stage.store.tell()          # of the first only
+    clock.seconds += 1
+    stage.consumers.tick()      # it is written again
+    let_run()
+    stage.store.fail(1)         # the second
+    stage.store.commit()        # what was written again
+    stage.crash()
+
+    assert [one["offset"] for one in stage.done(stage.consumers.browse, "c")] == [0, 1]
+
+
 def test_what_was_rejected_is_not_held_any_more(disk):
     disk.broker.publish_many("a", [1, 2])
     for delivery in taken(disk.join()):
