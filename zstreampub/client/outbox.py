@@ -83,12 +83,17 @@ class Outbox:
         self._channels = channels
         self._publisher = publisher
         self._store, sent = open_store(path)
-        self._refused = FifoStore(self._refused_path) if os.path.isdir(self._refused_path) else None
+        try:
+            self._refused = self._open_refused() if os.path.isdir(self._refused_path) else None
+        except BaseException:
+            self._store.close()
+            raise
         self._added = (self._store.mark(ADDED) or 0) if len(self._store) else sent.messages
         self._first, self._next = 0, len(self._store)   # positions, counted from what was there when it was opened
         self._sending = WeakValueDictionary()           # position -> Sending
         self._linked: set = set()
         self._waiting = deque()         # entries that are not on disk
+        self._writing: list = []        # those that are being written
         self._some, self._moved = Event(), Event()
         self._closed = False
         self._sender = Sender(self._store, sent, channels, publisher, self._keep_refused, self._take_outcome)
@@ -145,12 +150,17 @@ class Outbox:
 
         Raises RequestTimeout after *timeout_s*, ConnectionLost if the client is closed meanwhile; all is kept then.
         """
-        until = self._next + len(self._waiting)
         ends = None if timeout_s is None else monotonic() + timeout_s
-        while self._first < until:
+        coming = deque([*self._writing, *self._waiting])    # it may be refused here
+        until = self._next
+        while coming or self._first < until:
             self._check_open()
             self._moved.clear()
-            if not self._moved.wait(None if ends is None else max(ends - monotonic(), 0)) and self._first < until:
+            in_time = self._moved.wait(None if ends is None else max(ends - monotonic(), 0))
+            while coming and coming[0].ready():
+                coming.popleft()
+                until = self._next
+            if not in_time and (coming or self._first < until):
                 why = f" The last error: {self.last_error}" if self.last_error else ""
                 raise RequestTimeout(f"After {timeout_s} s {self.messages} messages are still in the outbox "
                                      f"{self.path}.{why}", timeout_s=timeout_s)
@@ -202,6 +212,7 @@ class Outbox:
         """Take back what is not being written; wait for what is."""
         if entry.request is None:
             _fail(entry, error)
+            self._some.set()        # there may be room for those behind it
         entry.wait()
 
     def _take_in(self):
@@ -209,7 +220,11 @@ class Outbox:
             self._some.wait()
             self._some.clear()
             while group := self._next_group():
+                self._writing = group
                 self._write(group)
+                self._writing = []
+                self._moved.set()
+            self._moved.set()       # some were refused, perhaps
 
     def _next_group(self):
         """Return entries that are written together; what has no room is refused, or waits."""
@@ -239,18 +254,17 @@ class Outbox:
 
     def _write(self, group):
         first = self._next
-        self._next += len(group)
         for position, entry in enumerate(group, first):     # now: the sender may be quicker than we are
             self._sending[position] = entry.sending
         added = self._added + sum(entry.count for entry in group)
         try:
             self._store.add_many([entry.place for entry in group], (ADDED, added))
         except Exception as error:      # of the disk: nothing was added
-            self._next = first
             for position, entry in enumerate(group, first):
                 del self._sending[position]
                 _fail(entry, again(error) if isinstance(error, ZStreamPubError) else error)
             return
+        self._next += len(group)
         self._added = added
         for entry in group:
             entry.place = None
@@ -270,13 +284,16 @@ class Outbox:
     def _keep_refused(self, record, error, name):
         """Keep *record* where it can be seen; *name* is ``[producer, sequence, number]``, growing."""
         if self._refused is None:
-            self._refused = FifoStore(self._refused_path, max_bytes=self.max_bytes + MAX_MESSAGE_BYTES)
+            self._refused = self._open_refused()
         last = self._refused.mark(_LAST)
         if last is not None and last[:2] == name[:2] and last[2] >= name[2]:
             return      # before a crash
         self._refused.add(pack_refused(record, error), mark=(_LAST, name))
         logger.warning("The server refuses what was published to %s, it is kept in %s: %s", record.topic,
                        self._refused_path, error)
+
+    def _open_refused(self):
+        return FifoStore(self._refused_path, max_bytes=self.max_bytes + MAX_MESSAGE_BYTES)
 
     @property
     def _refused_path(self):

@@ -5,7 +5,7 @@ import pytest
 
 from tests.unit.client.fake_server import DEADLINE_S, append_of, outcome, spawned, turn
 from zstreampub import FifoStore
-from zstreampub.client import Client, outbox_left, outbox_records, outbox_sender
+from zstreampub.client import Client, outbox, outbox_left, outbox_records, outbox_sender
 from zstreampub.errors import (
     BatchTooLarge,
     ConnectionLost,
@@ -417,6 +417,21 @@ def test_with_block_who_publishes_waits_for_room(server, open_client):
     assert [payload for _, payload in server.log] == [1, 2, 3]
 
 
+def test_who_gives_up_waiting_for_room_holds_up_nobody_behind_it(server, open_client):
+    server.stop()
+    client = open_client(outbox_max_messages=2, outbox_when_full="block")
+    client.publish("a", 1)
+    large = spawned(client.publish_many, "a", [2, 3])
+    small = spawned(client.publish, "a", 4)
+    turn()
+    assert not small.ready()
+
+    large.kill()
+    outcome(small)
+
+    assert client.outbox.messages == 2
+
+
 def test_who_waits_for_room_is_told_when_the_client_is_closed(server, open_client):
     server.stop()
     client = open_client(outbox_max_messages=1, outbox_when_full="block")
@@ -523,6 +538,16 @@ def test_waiting_ends_after_its_time(server, client):
     assert client.outbox.messages == 1
 
 
+def test_waiting_does_not_count_what_was_refused_here(server, open_client):
+    client = open_client(outbox_max_messages=2)
+    full = spawned(client.publish_many, "a", [1, 2]), spawned(client.publish, "a", 3)
+    task = spawned(client.outbox.wait_until_sent)
+
+    assert outcome(task) is None
+
+    assert isinstance(outcome(full[1]), SpoolFull) and [payload for _, payload in server.log] == [1, 2]
+
+
 def test_waiting_ends_when_the_client_is_closed(server, client):
     server.on["append"] = hold
     client.publish("a", 1)
@@ -553,6 +578,34 @@ def test_another_store_is_no_outbox(open_client, place):
     for _ in range(2):      # it is let go
         with pytest.raises(StoreVersion, match="no outbox"):
             open_client()
+
+
+def test_an_outbox_whose_refused_ones_cannot_be_opened_is_let_go(server, open_client, place):
+    server.on["append"] = answer_with("LimitExceeded")
+    with open_client() as client:
+        with pytest.raises(LimitExceeded):
+            client.publish("a", 1).get(timeout=DEADLINE_S)
+
+    with FifoStore(place / "refused"):
+        with pytest.raises(StoreLocked, match="refused"):
+            open_client()
+
+    assert open_client().outbox.refused_count == 1
+
+
+def test_the_bound_of_what_was_refused_is_there_after_a_restart(server, open_client, monkeypatch):
+    server.on["append"] = answer_with("LimitExceeded")
+    monkeypatch.setattr(outbox, "MAX_MESSAGE_BYTES", 1_000)
+    with open_client(outbox_max_bytes=1_024) as client:
+        with pytest.raises(LimitExceeded):
+            client.publish("a", bytes(900)).get(timeout=DEADLINE_S)
+
+    with open_client(outbox_max_bytes=1_024) as client:
+        for _ in range(2):
+            client.publish("a", bytes(900))
+            server.wait(lambda: client.outbox.messages == 0 or client.outbox.last_error)
+
+        assert isinstance(client.outbox.last_error, SpoolFull) and client.outbox.messages == 1
 
 
 def test_an_outbox_of_another_format_stays_as_it_is(server, open_client, monkeypatch):
