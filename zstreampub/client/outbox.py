@@ -7,6 +7,7 @@ is the only one who removes.
 import logging
 import os
 from collections import deque
+from functools import partial
 from time import monotonic
 from weakref import WeakValueDictionary
 
@@ -28,6 +29,7 @@ from .futures import Future
 from .outbox_left import REFUSED, age_s, open_store
 from .outbox_records import ADDED, Refused, pack_item, pack_refused
 from .outbox_sender import Sender
+from .outbox_writes import passed_on_interruptions, surely
 from .publisher import again
 
 MAX_BYTES = 1 << 30
@@ -94,6 +96,7 @@ class Outbox:
         self._linked: set = set()
         self._waiting = deque()         # entries that are not on disk
         self._writing: list = []        # those that are being written
+        self._written: deque = deque()  # those that are, and not told yet
         self._some, self._moved = Event(), Event()
         self._closed = False
         self._sender = Sender(self._store, sent, channels, publisher, self._keep_refused, self._take_outcome)
@@ -216,20 +219,25 @@ class Outbox:
         entry.wait()
 
     def _take_in(self):
-        while not self._closed or self._waiting:
+        while not self._closed or self._waiting or self._writing or self._written:
+            with passed_on_interruptions():
+                self._take_some()
+
+    def _take_some(self):
+        """Write what waits; go on with what an interruption has left."""
+        if not (self._writing or self._written):
             self._some.wait()
             self._some.clear()
-            while group := self._next_group():
-                self._writing = group
-                self._write(group)
-                self._writing = []
-                self._moved.set()
-            self._moved.set()       # some were refused, perhaps
+        self._tell()
+        while self._writing or self._next_group():
+            self._write(self._writing)
+            self._tell()
+            self._moved.set()
+        self._moved.set()       # some were refused, perhaps
 
     def _next_group(self):
-        """Return entries that are written together; what has no room is refused, or waits."""
-        group: list = []
-        waiting = self._waiting
+        """Return entries that are written together, ``_writing``; what has no room is refused, or waits."""
+        group, waiting = self._writing, self._waiting
         count, size = self.messages, self.size_bytes
         most = size + GROUP_BYTES
         while waiting and size < most:
@@ -238,13 +246,13 @@ class Outbox:
                 if count + entry.count > self.max_messages or size + len(entry.place) + 1 > self.max_bytes:
                     if self._blocks and self._is_open:
                         break
-                    _fail(waiting.popleft(), SpoolFull(f"The outbox is full: {self.messages} messages of "
-                                                       f"{self.size_bytes} bytes. {self._relief()}", path=self.path))
-                    continue
-                entry.request = self
-                group.append(entry)
-                count += entry.count
-                size += len(entry.place) + 1
+                    _fail(entry, SpoolFull(f"The outbox is full: {self.messages} messages of {self.size_bytes} bytes. "
+                                           f"{self._relief()}", path=self.path))
+                else:
+                    entry.request = self
+                    group.append(entry)
+                    count += entry.count
+                    size += len(entry.place) + 1
             waiting.popleft()
         return group
 
@@ -253,22 +261,28 @@ class Outbox:
                 f"outbox_max_bytes ({self.max_bytes}).")
 
     def _write(self, group):
+        if self._waiting and self._waiting[0] is group[-1]:     # after an interruption
+            self._waiting.popleft()
         first = self._next
         for position, entry in enumerate(group, first):     # now: the sender may be quicker than we are
             self._sending[position] = entry.sending
         added = self._added + sum(entry.count for entry in group)
         try:
-            self._store.add_many([entry.place for entry in group], (ADDED, added))
+            surely(self._store, partial(self._store.add_many, [entry.place for entry in group]), (ADDED, added))
         except Exception as error:      # of the disk: nothing was added
             for position, entry in enumerate(group, first):
-                del self._sending[position]
+                self._sending.pop(position, None)
                 _fail(entry, again(error) if isinstance(error, ZStreamPubError) else error)
-            return
-        self._next += len(group)
-        self._added = added
-        for entry in group:
-            entry.place = None
-            entry.settle(None)
+        else:
+            self._next, self._added, self._written = first + len(group), added, deque(group)
+        self._writing = []
+
+    def _tell(self):
+        """Tell who has published what is on disk now."""
+        while self._written:
+            self._written[0].place = None
+            self._written[0].settle(None)
+            self._written.popleft()
         self._sender.wake()
 
     # --- what was sent -------------------------------------------------------------------

@@ -672,6 +672,29 @@ def test_what_fails_here_while_sending_is_tried_again(server, client, monkeypatc
     assert len(set(map(repr, requests(server)))) == 1
 
 
+@pytest.mark.parametrize("is_done", [False, True])
+@pytest.mark.parametrize("name", ["add_many", "pop_many"])
+def test_ctrl_c_while_a_greenlet_of_ours_writes_is_raised_in_the_program_and_nothing_is_lost_or_doubled(
+        name, is_done, server, client, monkeypatch):
+    client.publish("a", 0).get(timeout=DEADLINE_S)
+    write, interruptions = getattr(client.outbox._store, name), [KeyboardInterrupt]
+
+    def interrupted(*arguments):
+        if not interruptions or is_done:
+            write(*arguments)
+        if interruptions:
+            raise interruptions.pop()
+
+    monkeypatch.setattr(client.outbox._store, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        client.publish("a", 1).get(timeout=DEADLINE_S)
+    last = client.publish("a", 2)
+    client.outbox.wait_until_sent(DEADLINE_S)
+
+    assert [payload for _, payload in server.log] == [0, 1, 2] and last.get(timeout=0) == 2
+    assert (client.outbox.messages, client.outbox.refused_count) == (0, 0)
+
+
 def test_many_greenlets_share_commits_and_requests(server, client):
     server.stop()
     commits = client.outbox._store.state.serial
