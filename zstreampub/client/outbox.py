@@ -153,6 +153,7 @@ class Outbox:
 
         Raises RequestTimeout after *timeout_s*, ConnectionLost if the client is closed meanwhile; all is kept then.
         """
+        self._channels.check_owner()
         ends = None if timeout_s is None else monotonic() + timeout_s
         coming = deque([*self._writing, *self._waiting])    # it may be refused here
         until = self._next

@@ -14,6 +14,7 @@ from zstreampub.errors import (
     InvalidTopic,
     LimitExceeded,
     MessageTooLarge,
+    RequestError,
     RequestTimeout,
     SequenceTooOld,
     SpoolFull,
@@ -546,6 +547,16 @@ def test_waiting_does_not_count_what_was_refused_here(server, open_client):
     assert outcome(task) is None
 
     assert isinstance(outcome(full[1]), SpoolFull) and [payload for _, payload in server.log] == [1, 2]
+
+
+def test_waiting_is_for_the_thread_that_has_made_the_client(client):
+    def wait():
+        try:
+            client.outbox.wait_until_sent(DEADLINE_S)
+        except RequestError as error:
+            return error
+
+    assert "thread" in str(gevent.get_hub().threadpool.apply(wait))
 
 
 def test_waiting_ends_when_the_client_is_closed(server, client):
