@@ -203,14 +203,23 @@ class Outbox:
         entry.sending = Sending(self._linked)
 
     def submit(self, entries, _=None):
-        """Have checked *entries* on disk, in order; each gets its outcome then."""
+        """Have checked *entries* on disk, in order, also if Ctrl-C comes; each gets its outcome then."""
+        self._some.set()
+        try:
+            self._queue(entries)
+        except (KeyboardInterrupt, SystemExit):
+            self._queue(entries)
+            raise
+
+    def _queue(self, entries):
         for entry in entries:
+            if entry.place is not None:
+                continue        # it was queued before the interruption
             if self._is_open:
                 entry.place = pack_item(entry)      # now: its time to live begins
                 self._waiting.append(entry)
             else:
                 _fail(entry, ConnectionLost("The client is closed."))
-        self._some.set()
 
     def _withdraw(self, entry, error):
         """Take back what is not being written; wait for what is."""

@@ -706,6 +706,26 @@ def test_ctrl_c_while_a_greenlet_of_ours_writes_is_raised_in_the_program_and_not
     assert (client.outbox.messages, client.outbox.refused_count) == (0, 0)
 
 
+def test_ctrl_c_while_a_producer_hands_over_loses_nothing_that_it_has_taken(server, client, monkeypatch):
+    pack, numbers = outbox.pack_item, []
+
+    def interrupted(entry):
+        numbers.append(entry)
+        if len(numbers) == 2:
+            raise KeyboardInterrupt
+        return pack(entry)
+
+    monkeypatch.setattr(outbox, "pack_item", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        with client.producer() as producer:
+            for number in range(3):
+                producer.publish("a", number)
+            producer.flush()
+    client.outbox.wait_until_sent(DEADLINE_S)
+
+    assert [payload for _, payload in server.log] == [0, 1, 2]
+
+
 def test_many_greenlets_share_commits_and_requests(server, client):
     server.stop()
     commits = client.outbox._store.state.serial
