@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..spool.fifo import FifoStore
 from ..spool.items import MAX_MESSAGE_BYTES
-from .futures import Future
+from .futures import Sending
 from .outbox_left import REFUSED, age_s, open_store
 from .outbox_records import ADDED, Refused, pack_item, pack_refused
 from .outbox_sender import Sender
@@ -39,32 +39,6 @@ _ITEM_OVERHEAD = 64         # of an item, at the most; and what the store adds
 _LAST = "last"              # mark of the refused: which was added last
 
 logger = logging.getLogger(__name__)
-
-
-class Sending(Future):
-    """What becomes of a message in an outbox: ``get(timeout=...)`` gives its offset once the server has it.
-
-    The outbox forgets one that nobody holds or waits for: a million messages may wait for days.
-    """
-
-    __slots__ = ("_linked",)
-
-    def __init__(self, linked):
-        super().__init__()
-        self.asked = False
-        self._linked = linked
-
-    def rawlink(self, callback):
-        super().rawlink(callback)
-        if not self.ready():
-            self._linked.add(self)
-
-    def settle(self, value, error=None):
-        self._linked.discard(self)
-        if error is None:
-            self.set(value)
-        else:
-            self.set_exception(error)
 
 
 class Outbox:

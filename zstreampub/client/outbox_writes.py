@@ -21,7 +21,7 @@ def passed_on_interruptions():
 
 
 def surely(store, write, mark):
-    """Have ``write(mark)`` done in *store*, once; *mark*, a name and a value, tells whether it was. Raises StoreError."""
+    """Have ``write(mark)`` done in *store*, once; *mark*, a name and a value, tells whether it was."""
     name, value = mark
     was_tried = is_done = False
     while not is_done:
