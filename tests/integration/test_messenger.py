@@ -102,6 +102,23 @@ def test_a_messenger_with_a_name_gets_what_came_while_it_was_away(server, messen
     assert got == [1]
 
 
+@pytest.mark.parametrize(("one", "other"), [
+    (("x", "a.b"), ("x.a", "b")),
+    ((80 * "n", "a"), (80 * "n", 200 * "b")),
+    ((".".join(30 * "n"), "a"), (".".join(30 * "n"), ".".join(31 * "b"))),
+])
+def test_every_name_and_topic_that_is_allowed_is_a_subscription_of_its_own(one, other, server):
+    got = []
+    with Messenger(server.endpoint, one[0]) as first, Messenger(server.endpoint, other[0]) as second:
+        first.subscribe(one[1], lambda payload, _: got.append(("first", payload)))
+        second.subscribe(other[1], lambda payload, _: got.append(("second", payload)))
+
+        first.send(other[1], 2, ack=1)
+        first.send(one[1], 1, ack=1)
+
+    assert got == [("second", 2), ("first", 1)]
+
+
 def test_a_callback_may_send(messenger):
     got = []
     messenger.subscribe("question", lambda payload, _: messenger.send("answer", payload + 1))
@@ -142,6 +159,8 @@ def test_a_server_that_is_away_for_a_while_is_waited_for_and_then_told(tmp_path)
     (lambda one: one.subscribe("a..b", print), InvalidTopic),
     (lambda one: one.subscribe("a", 7), InvalidOption),
     (lambda _: Messenger(name="no name"), InvalidOption),
+    (lambda _: Messenger(name=81 * "n"), InvalidOption),
+    (lambda _: Messenger(name=".".join(31 * "n")), InvalidOption),
 ])
 def test_what_is_wrong_is_refused_at_once(call, error, messenger):
     with pytest.raises(error):

@@ -1,11 +1,22 @@
 """Receivers of plain ZeroMQ sockets: verdicts, callbacks, filters, one life after the other."""
 
+import subprocess
+import sys
+
 import gevent
 import pytest
 import zmq
 
 from zstreampub import FifoStore, Receiver, Source, ThreadedReceiver
-from zstreampub.errors import BindError, ConnectionLost, InvalidOption, InvalidTopic, RequestError, RequestTimeout
+from zstreampub.errors import (
+    BindError,
+    ConnectionLost,
+    InvalidOption,
+    InvalidTopic,
+    RequestError,
+    RequestTimeout,
+    SpoolFull,
+)
 
 KINDS = [Receiver, ThreadedReceiver]
 
@@ -196,6 +207,44 @@ def test_a_store_takes_what_comes(kind, pair, tmp_path):
             sender.send_multipart([b"a", b"b"])
             until(lambda: len(store) == 101)
         assert list(store) == [*(b"%d" % number for number in range(100)), [b"a", b"b"]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_than_a_store_takes_at_once_is_stored_in_parts(kind, pair, tmp_path):
+    sender, socket = pair
+    for number in range(100):
+        sender.send(b"%d" % number)
+    groups = []
+
+    with FifoStore(tmp_path / "store", max_messages=99) as store:
+        add_many = store.add_many
+        store.add_many = lambda messages, mark=None: groups.append(add_many(messages, mark))
+        with kind(socket, store, judge := Judge("skip")):
+            until(lambda: judge.asked and len(store) == 99)
+
+        assert sum(groups) == 99 and len(groups) < 20 and judge.asked == [(SpoolFull, b"99")]
+
+
+FORKING = """
+import os, sys
+import zmq
+from zstreampub import ThreadedReceiver
+
+context = zmq.Context()
+with ThreadedReceiver(context.socket(zmq.PULL), print, lambda error, message: "stop") as receiver:
+    child = os.fork()
+    if not child:
+        receiver.shutdown()
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7 and receiver.is_running
+print("ended", not receiver.is_running)
+"""
+
+
+def test_the_child_of_a_fork_does_not_wait_for_its_parents_receiver():
+    run = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, timeout=30)
+
+    assert (run.stdout, run.stderr) == ("ended True\n", "")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -78,14 +78,17 @@ class HandOver:
                     return None
 
     def _keep(self, kept):
-        """Store all at once; if that fails, one after the other, so that each has its own verdict."""
-        if not kept:
+        """Store all at once; if that fails, in halves, so that at last each that fails has its own verdict."""
+        if len(kept) < 2:
+            for one in kept:
+                self._keep_one(one)
             return
         try:
             self._add(kept)
         except Exception:
-            for one in kept:
-                self._keep_one(one)
+            half = len(kept) // 2
+            self._keep(kept[:half])
+            self._keep(kept[half:])
 
     def _keep_one(self, one):
         message, _ = one

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 FORGOTTEN_S = 60.0          # what a messenger without a name leaves at the server when it is killed
 BACKOFF_S = [0.5, 2, 10]    # until a message comes again whose callback has raised
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+MAX_NAME, MAX_PARTS = 80, 30           # of a messenger, so that a digest has room behind it
+_CONSUMER_NAME, _CONSUMER_PARTS = 100, 31   # the server's limits
 
 
 class Messenger:
@@ -39,9 +41,9 @@ class Messenger:
 
     def __init__(self, address="tcp://127.0.0.1:4242", name=None, *, timeout_s=30.0, heartbeat_s=5.0,
                  on_exception=None):
-        if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
-            raise InvalidOption(f"The name of a messenger has letters, digits, '_', '-' and dots, not {name!r:.60}.",
-                                option="name")
+        if name is not None and not (isinstance(name, str) and _is_name(name, MAX_NAME, MAX_PARTS)):
+            raise InvalidOption(f"The name of a messenger is 1 to {MAX_NAME} letters, digits, '_' and '-', in up to "
+                                f"{MAX_PARTS} parts with dots between them, not {name!r:.60}.", option="name")
         self.name = name or f"messenger-{os.urandom(6).hex()}"
         self._address = address
         self._is_named = name is not None
@@ -127,9 +129,11 @@ class Messenger:
         self.stop()
 
     def _consumer(self, topic):
-        """Return the name of the consumer of *topic*."""
-        plain = topic if _NAME.fullmatch(topic) else blake2b(topic.encode(), digest_size=8).hexdigest()
-        return f"{self.name}.{plain}"
+        """Return the name of the consumer of *topic*: readable, where no other name and topic can make the same."""
+        readable = f"{self.name}.{topic}"
+        if "." not in self.name and _is_name(readable, _CONSUMER_NAME, _CONSUMER_PARTS):
+            return readable
+        return f"{self.name}.{blake2b(topic.encode(), digest_size=8).hexdigest()}"
 
     def _ask(self, ask):
         """Return ``ask(client)``, run on the hub of a client of ours; from any thread."""
@@ -140,6 +144,13 @@ class Messenger:
         return home.carrier.call(lambda: ask(home.inside))
 
 
+def _is_name(name, length, parts):
+    return len(name) <= length and name.count(".") < parts and _NAME.fullmatch(name) is not None
+
+
 def _log(error, message):
-    logger.warning("%r will come again", message or "a messenger's connection", exc_info=error)
+    if message is None:
+        logger.warning("a messenger tries its connection again: %s", error)
+    else:
+        logger.warning("%r will come again", message, exc_info=error)
     return RETRY

@@ -5,6 +5,7 @@ where it was.
 """
 
 import logging
+import os
 
 import gevent
 
@@ -35,6 +36,7 @@ class Receiving:
         self._routes = Routes(self._source.own_patterns, callback)
         self._filter, self._on_gap = filter, on_gap
         self._name = name
+        self._process = os.getpid()
         self._place = None
         self._gate = allocate_lock()
         self._loop = None           # while it runs
@@ -55,6 +57,7 @@ class Receiving:
             if not self._ended.is_set:
                 raise RequestError("This receiver is running already.")
             self._ended.clear()
+        self._process = os.getpid()
         self._opened.clear()
         self._is_stopping, self.error = False, None
         try:
@@ -65,7 +68,12 @@ class Receiving:
         return self
 
     def shutdown(self):
-        """Stop after the callback that is at work, and wait for that; called in a callback, it does not wait."""
+        """Stop after the callback that is at work, and wait for that; called in a callback, it does not wait.
+
+        In the child of a fork it does nothing: what runs is the parent's.
+        """
+        if self._process != os.getpid():
+            return
         self._is_stopping = True
         loop = self._loop
         if loop is not None:

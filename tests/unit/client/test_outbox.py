@@ -6,7 +6,7 @@ import pytest
 from tests.unit.client.fake_server import DEADLINE_S, append_of, outcome, spawned, turn
 from zstreampub import FifoStore
 from zstreampub.client import Client
-from zstreampub.client.outbox import left, records, sender
+from zstreampub.client.outbox import left, outbox, records, sender
 from zstreampub.errors import (
     BatchTooLarge,
     ConnectionLost,
@@ -15,6 +15,7 @@ from zstreampub.errors import (
     InvalidTopic,
     LimitExceeded,
     MessageTooLarge,
+    RequestError,
     RequestTimeout,
     SequenceTooOld,
     SpoolFull,
@@ -429,6 +430,21 @@ def test_with_block_who_publishes_waits_for_room(server, open_client):
     assert [payload for _, payload in server.log] == [1, 2, 3]
 
 
+def test_who_gives_up_waiting_for_room_holds_up_nobody_behind_it(server, open_client):
+    server.stop()
+    client = open_client(outbox_max_messages=2, outbox_when_full="block")
+    client.publish("a", 1)
+    large = spawned(client.publish_many, "a", [2, 3])
+    small = spawned(client.publish, "a", 4)
+    turn()
+    assert not small.ready()
+
+    large.kill()
+    outcome(small)
+
+    assert client.outbox.messages == 2
+
+
 def test_who_waits_for_room_is_told_when_the_client_is_closed(server, open_client):
     server.stop()
     client = open_client(outbox_max_messages=1, outbox_when_full="block")
@@ -535,6 +551,26 @@ def test_waiting_ends_after_its_time(server, client):
     assert client.outbox.messages == 1
 
 
+def test_waiting_does_not_count_what_was_refused_here(server, open_client):
+    client = open_client(outbox_max_messages=2)
+    full = spawned(client.publish_many, "a", [1, 2]), spawned(client.publish, "a", 3)
+    task = spawned(client.outbox.wait_until_sent)
+
+    assert outcome(task) is None
+
+    assert isinstance(outcome(full[1]), SpoolFull) and [payload for _, payload in server.log] == [1, 2]
+
+
+def test_waiting_is_for_the_thread_that_has_made_the_client(client):
+    def wait():
+        try:
+            client.outbox.wait_until_sent(DEADLINE_S)
+        except RequestError as error:
+            return error
+
+    assert "thread" in str(gevent.get_hub().threadpool.apply(wait))
+
+
 def test_waiting_ends_when_the_client_is_closed(server, client):
     server.on["append"] = hold
     client.publish("a", 1)
@@ -565,6 +601,34 @@ def test_another_store_is_no_outbox(open_client, place):
     for _ in range(2):      # it is let go
         with pytest.raises(StoreVersion, match="no outbox"):
             open_client()
+
+
+def test_an_outbox_whose_refused_ones_cannot_be_opened_is_let_go(server, open_client, place):
+    server.on["append"] = answer_with("LimitExceeded")
+    with open_client() as client:
+        with pytest.raises(LimitExceeded):
+            client.publish("a", 1).get(timeout=DEADLINE_S)
+
+    with FifoStore(place / "refused"):
+        with pytest.raises(StoreLocked, match="refused"):
+            open_client()
+
+    assert open_client().outbox.refused_count == 1
+
+
+def test_the_bound_of_what_was_refused_is_there_after_a_restart(server, open_client, monkeypatch):
+    server.on["append"] = answer_with("LimitExceeded")
+    monkeypatch.setattr(outbox, "MAX_MESSAGE_BYTES", 1_000)
+    with open_client(outbox_max_bytes=1_024) as client:
+        with pytest.raises(LimitExceeded):
+            client.publish("a", bytes(900)).get(timeout=DEADLINE_S)
+
+    with open_client(outbox_max_bytes=1_024) as client:
+        for _ in range(2):
+            client.publish("a", bytes(900))
+            server.wait(lambda: client.outbox.messages == 0 or client.outbox.last_error)
+
+        assert isinstance(client.outbox.last_error, SpoolFull) and client.outbox.messages == 1
 
 
 def test_an_outbox_of_another_format_stays_as_it_is(server, open_client, monkeypatch):
@@ -629,6 +693,49 @@ def test_what_fails_here_while_sending_is_tried_again(server, client, monkeypatc
 
     assert server.log == [("a", 1)] and pops == [1, 1]
     assert len(set(map(repr, requests(server)))) == 1
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+@pytest.mark.parametrize("name", ["add_many", "pop_many"])
+def test_ctrl_c_while_a_greenlet_of_ours_writes_is_raised_in_the_program_and_nothing_is_lost_or_doubled(
+        name, is_done, server, client, monkeypatch):
+    client.publish("a", 0).get(timeout=DEADLINE_S)
+    write, interruptions = getattr(client.outbox._store, name), [KeyboardInterrupt]
+
+    def interrupted(*arguments):
+        if not interruptions or is_done:
+            write(*arguments)
+        if interruptions:
+            raise interruptions.pop()
+
+    monkeypatch.setattr(client.outbox._store, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        client.publish("a", 1).get(timeout=DEADLINE_S)
+    last = client.publish("a", 2)
+    client.outbox.wait_until_sent(DEADLINE_S)
+
+    assert [payload for _, payload in server.log] == [0, 1, 2] and last.get(timeout=0) == 2
+    assert (client.outbox.messages, client.outbox.refused_count) == (0, 0)
+
+
+def test_ctrl_c_while_a_producer_hands_over_loses_nothing_that_it_has_taken(server, client, monkeypatch):
+    pack, numbers = outbox.pack_item, []
+
+    def interrupted(entry):
+        numbers.append(entry)
+        if len(numbers) == 2:
+            raise KeyboardInterrupt
+        return pack(entry)
+
+    monkeypatch.setattr(outbox, "pack_item", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        with client.producer() as producer:
+            for number in range(3):
+                producer.publish("a", number)
+            producer.flush()
+    client.outbox.wait_until_sent(DEADLINE_S)
+
+    assert [payload for _, payload in server.log] == [0, 1, 2]
 
 
 def test_many_greenlets_share_commits_and_requests(server, client):

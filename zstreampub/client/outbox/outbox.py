@@ -7,6 +7,7 @@ is the only one who removes.
 import logging
 import os
 from collections import deque
+from functools import partial
 from time import monotonic
 from weakref import WeakValueDictionary
 
@@ -24,11 +25,12 @@ from ...errors import (
 )
 from ...spool.fifo import FifoStore
 from ...spool.items import MAX_MESSAGE_BYTES
-from ..futures import Future
+from ..futures import Sending
 from ..publisher import again
 from .left import REFUSED, age_s, open_store
 from .records import ADDED, Record, Refused, pack_item, pack_refused
 from .sender import Sender
+from .writes import passed_on_interruptions, surely
 
 MAX_BYTES = 1 << 30
 MAX_MESSAGES = 1_000_000
@@ -37,32 +39,6 @@ _ITEM_OVERHEAD = 64         # of an item, at the most; and what the store adds
 _LAST = "last"              # mark of the refused: which was added last
 
 logger = logging.getLogger(__name__)
-
-
-class Sending(Future):
-    """What becomes of a message in an outbox: ``get(timeout=...)`` gives its offset once the server has it.
-
-    The outbox forgets one that nobody holds or waits for: a million messages may wait for days.
-    """
-
-    __slots__ = ("_linked",)
-
-    def __init__(self, linked):
-        super().__init__()
-        self.asked = False
-        self._linked = linked
-
-    def rawlink(self, callback):
-        super().rawlink(callback)
-        if not self.ready():
-            self._linked.add(self)
-
-    def settle(self, value, error=None):
-        self._linked.discard(self)
-        if error is None:
-            self.set(value)
-        else:
-            self.set_exception(error)
 
 
 class Outbox:
@@ -84,12 +60,18 @@ class Outbox:
         self._publisher = publisher
         self.on_outcome = _ignore       # called with each Record that is gone, None if damaged; and why it was refused
         self._store, sent = open_store(path)
-        self._refused = FifoStore(self._refused_path) if os.path.isdir(self._refused_path) else None
+        try:
+            self._refused = self._open_refused() if os.path.isdir(self._refused_path) else None
+        except BaseException:
+            self._store.close()
+            raise
         self._added = (self._store.mark(ADDED) or 0) if len(self._store) else sent.messages
         self._first, self._next = 0, len(self._store)   # positions, counted from what was there when it was opened
         self._sending = WeakValueDictionary()           # position -> Sending
         self._linked: set = set()
         self._waiting = deque()         # entries that are not on disk
+        self._writing: list = []        # those that are being written
+        self._written: deque = deque()  # those that are, and not told yet
         self._some, self._moved = Event(), Event()
         self._closed = False
         self._sender = Sender(self._store, sent, channels, publisher, self._keep_refused, self._take_outcome)
@@ -146,12 +128,18 @@ class Outbox:
 
         Raises RequestTimeout after *timeout_s*, ConnectionLost if the client is closed meanwhile; all is kept then.
         """
-        until = self._next + len(self._waiting)
+        self._channels.check_owner()
         ends = None if timeout_s is None else monotonic() + timeout_s
-        while self._first < until:
+        coming = deque([*self._writing, *self._waiting])    # it may be refused here
+        until = self._next
+        while coming or self._first < until:
             self._check_open()
             self._moved.clear()
-            if not self._moved.wait(None if ends is None else max(ends - monotonic(), 0)) and self._first < until:
+            in_time = self._moved.wait(None if ends is None else max(ends - monotonic(), 0))
+            while coming and coming[0].ready():
+                coming.popleft()
+                until = self._next
+            if not in_time and (coming or self._first < until):
                 why = f" The last error: {self.last_error}" if self.last_error else ""
                 raise RequestTimeout(f"After {timeout_s} s {self.messages} messages are still in the outbox "
                                      f"{self.path}.{why}", timeout_s=timeout_s)
@@ -191,32 +179,51 @@ class Outbox:
         entry.sending = Sending(self._linked)
 
     def submit(self, entries, _=None):
-        """Have checked *entries* on disk, in order; each gets its outcome then."""
+        """Have checked *entries* on disk, in order, also if Ctrl-C comes; each gets its outcome then."""
+        self._some.set()
+        try:
+            self._queue(entries)
+        except (KeyboardInterrupt, SystemExit):
+            self._queue(entries)
+            raise
+
+    def _queue(self, entries):
         for entry in entries:
+            if entry.place is not None:
+                continue        # it was queued before the interruption
             if self._is_open:
                 entry.place = pack_item(entry)      # now: its time to live begins
                 self._waiting.append(entry)
             else:
                 _fail(entry, ConnectionLost("The client is closed."))
-        self._some.set()
 
     def _withdraw(self, entry, error):
         """Take back what is not being written; wait for what is."""
         if entry.request is None:
             _fail(entry, error)
+            self._some.set()        # there may be room for those behind it
         entry.wait()
 
     def _take_in(self):
-        while not self._closed or self._waiting:
+        while not self._closed or self._waiting or self._writing or self._written:
+            with passed_on_interruptions():
+                self._take_some()
+
+    def _take_some(self):
+        """Write what waits; go on with what an interruption has left."""
+        if not (self._writing or self._written):
             self._some.wait()
             self._some.clear()
-            while group := self._next_group():
-                self._write(group)
+        self._tell()
+        while self._writing or self._next_group():
+            self._write(self._writing)
+            self._tell()
+            self._moved.set()
+        self._moved.set()       # some were refused, perhaps
 
     def _next_group(self):
-        """Return entries that are written together; what has no room is refused, or waits."""
-        group: list = []
-        waiting = self._waiting
+        """Return entries that are written together, ``_writing``; what has no room is refused, or waits."""
+        group, waiting = self._writing, self._waiting
         count, size = self.messages, self.size_bytes
         most = size + GROUP_BYTES
         while waiting and size < most:
@@ -225,13 +232,13 @@ class Outbox:
                 if count + entry.count > self.max_messages or size + len(entry.place) + 1 > self.max_bytes:
                     if self._blocks and self._is_open:
                         break
-                    _fail(waiting.popleft(), SpoolFull(f"The outbox is full: {self.messages} messages of "
-                                                       f"{self.size_bytes} bytes. {self._relief()}", path=self.path))
-                    continue
-                entry.request = self
-                group.append(entry)
-                count += entry.count
-                size += len(entry.place) + 1
+                    _fail(entry, SpoolFull(f"The outbox is full: {self.messages} messages of {self.size_bytes} bytes. "
+                                           f"{self._relief()}", path=self.path))
+                else:
+                    entry.request = self
+                    group.append(entry)
+                    count += entry.count
+                    size += len(entry.place) + 1
             waiting.popleft()
         return group
 
@@ -240,23 +247,28 @@ class Outbox:
                 f"outbox_max_bytes ({self.max_bytes}).")
 
     def _write(self, group):
+        if self._waiting and self._waiting[0] is group[-1]:     # after an interruption
+            self._waiting.popleft()
         first = self._next
-        self._next += len(group)
         for position, entry in enumerate(group, first):     # now: the sender may be quicker than we are
             self._sending[position] = entry.sending
         added = self._added + sum(entry.count for entry in group)
         try:
-            self._store.add_many([entry.place for entry in group], (ADDED, added))
+            surely(self._store, partial(self._store.add_many, [entry.place for entry in group]), (ADDED, added))
         except Exception as error:      # of the disk: nothing was added
-            self._next = first
             for position, entry in enumerate(group, first):
-                del self._sending[position]
+                self._sending.pop(position, None)
                 _fail(entry, again(error) if isinstance(error, ZStreamPubError) else error)
-            return
-        self._added = added
-        for entry in group:
-            entry.place = None
-            entry.settle(None)
+        else:
+            self._next, self._added, self._written = first + len(group), added, deque(group)
+        self._writing = []
+
+    def _tell(self):
+        """Tell who has published what is on disk now."""
+        while self._written:
+            self._written[0].place = None
+            self._written[0].settle(None)
+            self._written.popleft()
         self._sender.wake()
 
     # --- what was sent -------------------------------------------------------------------
@@ -277,13 +289,16 @@ class Outbox:
     def _keep_refused(self, record, error, name=None):
         """Keep *record* where it can be seen; *name* of what was sent is ``[producer, sequence, number]``, growing."""
         if self._refused is None:
-            self._refused = FifoStore(self._refused_path, max_bytes=self.max_bytes + MAX_MESSAGE_BYTES)
+            self._refused = self._open_refused()
         last = self._refused.mark(_LAST)
         if name and last and last[:2] == name[:2] and last[2] >= name[2]:
             return      # before a crash
         self._refused.add(pack_refused(record, error), mark=name and (_LAST, name))
         logger.warning("What was published to %s is refused, and kept in %s: %s", record.topic, self._refused_path,
                        error)
+
+    def _open_refused(self):
+        return FifoStore(self._refused_path, max_bytes=self.max_bytes + MAX_MESSAGE_BYTES)
 
     @property
     def _refused_path(self):

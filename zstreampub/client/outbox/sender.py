@@ -6,6 +6,7 @@ request, in one commit.
 """
 
 import logging
+from functools import partial
 from itertools import groupby, islice
 from time import monotonic
 
@@ -18,6 +19,7 @@ from ..calls import Call
 from ..entries import BATCH_OVERHEAD, MAX_BATCHES, join
 from ..timing import Backoff
 from .records import SENT, Record
+from .writes import passed_on_interruptions, surely
 
 MOST_PAUSE_S = 5.0      # between two tries of what the server, or our disk, cannot take now
 STOP_S = 5.0            # that what is being written may take when the outbox is closed
@@ -69,20 +71,23 @@ class Sender:
 
     def _run(self):
         while not self._closed:
-            self._awake.clear()
-            try:
-                if self._publisher.limits is None or not self._prepare():
-                    self.is_under_way = False
-                    self._awake.wait()
-                    continue
-                if self._under_way:
-                    self.is_under_way = True
-                    self._send()
-            except ZStreamPubError as error:
-                self._note(error)
-            except Exception as error:      # our bug; but the next message is not to wait for ever in silence
-                logger.exception("the outbox %s cannot go on", self._store.path)
-                self._note(error)
+            with passed_on_interruptions():
+                self._try()
+
+    def _try(self):
+        self._awake.clear()
+        try:
+            if self._publisher.limits is None or not self._prepare():
+                self.is_under_way = False
+                self._awake.wait()
+            elif self._under_way:
+                self.is_under_way = True
+                self._send()
+        except ZStreamPubError as error:
+            self._note(error)
+        except Exception as error:      # our bug; but the next message is not to wait for ever in silence
+            logger.exception("the outbox %s cannot go on", self._store.path)
+            self._note(error)
 
     def _note(self, error):
         """Take note of what failed, and wait before it is tried again."""
@@ -112,7 +117,7 @@ class Sender:
             if not records:
                 return False
             sent = self._next(records)
-            self._store.set_mark(SENT, list(sent))
+            self._keep(sent)
             self.sent, self._under_way = sent, records
         return True
 
@@ -177,7 +182,7 @@ class Sender:
         following = self._take()
         gone = self.sent._replace(messages=self.sent.messages + sum(record.count for record in records))
         sent = self._next(following, gone) if following else gone._replace(calls=0)
-        self._store.pop_many(len(records), (SENT, list(sent)))
+        self._keep(sent, len(records))
         self.sent, self._under_way = sent, following
         for record in records:
             self._on_outcome(record, None if firsts is None else _outcome(record, firsts), error)
@@ -189,9 +194,14 @@ class Sender:
         self._most = len(records) // 2
         some = records[:self._most]
         sent = self._next(some)
-        self._store.set_mark(SENT, list(sent))
+        self._keep(sent)
         self._forget_reader()
         self.sent, self._under_way = sent, some
+
+    def _keep(self, sent, count=0):
+        """Have *sent* on disk, and the first *count* items removed, in one commit."""
+        surely(self._store, partial(self._store.pop_many, count) if count else partial(self._store.add_many, ()),
+               (SENT, list(sent)))
 
     def _next(self, records, sent=None):
         sent = self.sent if sent is None else sent
@@ -247,7 +257,7 @@ class Sender:
             raise error
         logger.error("The outbox %s is damaged, what one publish brought is lost: %s", self._store.path, error)
         sent = self.sent._replace(calls=0, messages=self.sent.messages + 1)
-        self._store.pop_many(1, (SENT, list(sent)))
+        self._keep(sent, 1)
         self.sent = sent
         self._on_outcome(None, None, error)
 
