@@ -25,6 +25,7 @@ BACK_BYTES = 200            # pending, and given back by a call of its own, CALL
 CONSUMER_BYTES = 38_000     # with a member that holds HELD messages
 CHANCE_BYTES = 4 << 20      # more or less, however much is pending
 MORE_WORK = 1.5
+FOLDS_BYTES = 128 << 10     # of commits of LMDB that fall between: an ack by itself is a note of a hundred bytes
 
 
 class Size(NamedTuple):
@@ -143,7 +144,7 @@ def _fill(play, holding):
             CONSUMER_BYTES * size.consumers)
     for taken, may in zip((much, single, back, each), most):
         assert taken < may + CHANCE_BYTES
-    assert max(written_much, written_each) < MORE_WORK * written_few
+    assert max(written_much, written_each) < MORE_WORK * written_few + FOLDS_BYTES / ACKS
     return before + sum(most) + 4 * CHANCE_BYTES
 
 
