@@ -210,6 +210,8 @@ class ConsumerStage:
             self.tell()
             self.let_read()
             self.tick()
+            let_run()       # what has come due begins
+            moved = moved or bool(self.store.pending or self.store.untold or self.store.reads)
             for worker in self.workers[:]:
                 moved = worker.take_all() or moved
 
