@@ -33,7 +33,7 @@ class Unseen:
         one.giving.append(ticket)
         if one.keeper is not None and not one.keeper.fetches and is_first:
             one.keeper.leaving.add((ticket, one.offset))
-            if must:
+            if must and not one.hidden:     # else the server may know of another that has it, and takes that to leave
                 one.keeper.newest = ticket.newest
         if one.unsettled and one.state != NEW:
             one.give_back(0.0, FAR)
