@@ -43,6 +43,8 @@ class Unseen:
         if ticket in one.giving:
             one.giving.remove(ticket)
             one.perhaps = one.perhaps or failed     # it was on its way to another, which failed with it
+        if failed and one.keeper is not None:
+            one.keeper.newest = None        # a call that has failed promises nothing
         if stale and one.keeper is not None and not one.keeper.fetches and not ticket.must[one.offset]:
             one.keeper.leaving.discard((ticket, one.offset))
 
