@@ -22,6 +22,7 @@ class Book(Unseen):
         self.step = 0           # counts the calls
         self.paused = False     # and everything has been taken that was handed out before
         self.come = None        # how many have come so far, if nobody is about to be given something or a member
+        self.claimed = set()
         self.wanted = {}        # offset -> Wanted
         self.workers = []       # in the order in which they joined
         self.active = None      # of an exclusive consumer: who was given something last

@@ -16,6 +16,7 @@ class Unseen:
     step: int
     workers: list
     come: "int | None"
+    claimed: set        # offsets that joins which are under way ask for
 
     @property
     def alone(self):
@@ -33,7 +34,8 @@ class Unseen:
         one.giving.append(ticket)
         if one.keeper is not None and not one.keeper.fetches and is_first:
             one.keeper.leaving.add((ticket, one.offset))
-            if must and not one.hidden:     # else the server may know of another that has it, and takes that to leave
+            # Else the server may know of another that has it, and takes that to leave.
+            if must and not one.hidden and one.offset not in self.claimed:
                 one.keeper.newest = ticket.newest
         if one.unsettled and one.state != NEW:
             one.give_back(0.0, FAR)

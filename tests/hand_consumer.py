@@ -285,6 +285,7 @@ class ConsumerStage:
         """Call *verb* for *entries*, ``(offset, token or None)``; the answer goes into the book."""
         deliveries = [offset if token is None else [offset, token] for offset, token in entries]
         options = {"nack": {"delay_s": option}, "extend": {"seconds": option}, UNSEEN: {"unseen": True}}.get(verb, {})
+        self.book.claimed = {offset for offset, _ in self.claimed}
         self.book.come = None if self.joining or not all(one.ready() for one in self.fetching) else self.joins
         self._settle(self.book.asked(verb, entries, option, self.consumers.token), deliveries, options)
 
