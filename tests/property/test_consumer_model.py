@@ -180,6 +180,10 @@ class Model(RuleBasedStateMachine):
             if then in ("again later", "heir"):
                 self.stage.flow()
             if then == "heir":
+                # Or what it has not taken yet stays with it, if all that it named was settled before.
+                holders = self.stage.workers + self.stage.fetchers
+                if (giver := holders[number % len(holders)]) in self.stage.workers:
+                    giver.leave()
                 self.join(5, False)
                 self.rest()
             elif then != "go on":
