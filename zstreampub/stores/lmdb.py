@@ -23,7 +23,7 @@ from .check import check_store
 from .checkpoint import LmdbState, left_unclean
 from .journal import read_journal, read_records
 from .notes import Notes
-from .orders import Close, Guarding, Removed, Trim
+from .orders import Close, Fold, Guarding, Removed, Trim
 from .producers import Producers
 from .records import DATABASES
 from .writer import Writer
@@ -79,27 +79,31 @@ class LmdbStore(Store):
 
     def _open(self):
         notes = Notes(self._directory, used=self._settings.durability == "sync")
-        state = LmdbState(self._settings, Producers(self._settings.max_producers), notes)
         try:
-            self._environment.write(lambda txn, db: self._load(state, txn, db))
+            state, rows = self._environment.write(lambda txn, db: self._load(notes, txn, db), removing=True)
         except (struct.error, ValueError, IndexError) as error:
             raise StoreCorrupt(f"{self._directory} holds a record that cannot be read ({error}). "
                                "Restore it from a backup.", path=self._directory) from error
+        state.all_taken(rows)
         # The mark that the store is open must be on disk before the first offset is given out.
         self._environment.flush()
         sync_directory(self._directory)
         return state
 
-    def _load(self, state, txn, db):
+    def _load(self, notes, txn, db):
+        """Return the state that is found or made, and what :meth:`LmdbState.all_taken` is to be told."""
+        state = LmdbState(self._settings, Producers(self._settings.max_producers), notes)
         unclean = False
         if self._environment.fresh:
             state.create(txn, db)
         else:
+            state.find_notes(txn, db)
             unclean = left_unclean(state.load(txn, db))
-        state.find_notes(txn, db)
+        rows = state.take_notes(txn, db)
         if unclean:
             state.skip_offsets()
-        txn.put(b"state", state.ends().pack(), db=db.meta)
+        txn.put(b"state", state.ends(journal=state.journal_next).pack(), db=db.meta)
+        return state, rows
 
     # --- writing -----------------------------------------------------------------
 
@@ -192,12 +196,14 @@ class LmdbStore(Store):
             choice = reading.Choice(self._state, wanted)    # before the snapshot
             return self._environment.read(
                 reading.read, self._state, choice, cursor, wanted, next, max_messages, max_bytes, trims)
+        self._fold(next)
         return self._in_thread(work)
 
     def get(self, offset):
         if not 0 <= offset < self._state.end:
             self._check_open()
             return None
+        self._fold(offset + 1)
         return self._read(reading.message_at, self._state, offset)
 
     def last(self, topic, key=None):
@@ -205,11 +211,17 @@ class LmdbStore(Store):
         if found is None or not found.messages:
             self._check_open()
             return None
-        return self._in_thread(reading.last, self._environment, self._state, found, key)
+        while True:
+            sought = reading.Sought(self._state, found, key)
+            self._fold(sought.next)
+            batch, mark = self._read(reading.last, self._state, sought)
+            if batch is not None or mark <= sought.mark:    # else it has been removed in between
+                return batch
 
     def newest(self, wanted, next):
         for _ in range(NEWEST_TRIES):
             mark = self._state.mark
+            self._fold(next)
             batches, complete = self._newest(wanted, next)
             if complete or mark == self._state.mark:
                 break           # else one of them was removed in between, for there is a newer one
@@ -236,10 +248,13 @@ class LmdbStore(Store):
         return choice, offsets, behind
 
     def offset_at(self, time_us):
-        return self._read(reading.offset_at, self._state.end, time_us)
+        end = self._state.end
+        self._fold(end)
+        return self._read(reading.offset_at, end, time_us)
 
     def offset_of_last(self, wanted, count):
         choice = self._in_thread(reading.Choice, self._state, wanted)
+        self._fold(choice.end)
         offset = before = choice.end
         while count > 0 and before:     # a turn for each step, for others wait for the threads as well
             found, count, before = self._read(reading.count_back, choice, before, count)
@@ -251,6 +266,7 @@ class LmdbStore(Store):
 
     def measure(self, wanted, first, next):
         count = self._in_thread(measuring.Measuring, self._state, wanted, first, next)
+        self._fold(next)
         while not count.done:       # a turn for each step, see offset_of_last
             self._read(count.step)
         return count.measure()
@@ -279,9 +295,15 @@ class LmdbStore(Store):
                 "group_batches": writer.group_batches.summary(), "commit_us": writer.commit_us.summary()}
 
     def check(self):
+        self._fold(self._state.end)
         self._read(check_store, self._settings)
 
     # --- threads -------------------------------------------------------------------
+
+    def _fold(self, next):
+        """Wait until LMDB has taken what was noted below *next*: those who read see nothing else."""
+        if min(next, self._state.end) > self._state.written:
+            self._order(Fold)
 
     def _read(self, work, *arguments):
         return self._in_thread(self._environment.read, work, *arguments)
