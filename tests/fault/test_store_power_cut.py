@@ -52,7 +52,7 @@ os._exit(0)
 
 
 def cut(events, chance, place):
-    """Leave in *place* what a disk may hold if the power goes after *events*; return what had been said of each kind."""
+    """Leave in *place* what a disk may hold if the power goes after *events*; return what was said of each kind."""
     place.mkdir()
     for file, size in SIZES.items():
         synced, loose = {}, []

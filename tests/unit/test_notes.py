@@ -1,4 +1,4 @@
-"""The notes, of small publishes and consumers' changes: what is found when a store is opened again, when LMDB takes over."""
+"""The notes of small publishes and changes: what is found when a store is opened again, and when LMDB takes over."""
 
 import os
 import shutil
@@ -83,7 +83,8 @@ class TestTheNotes:
 
     def test_a_note_that_claims_a_longer_run_than_it_has_is_damaged(self, opened, monkeypatch):
         opened().write([b"a"], (7, b"run"))
-        monkeypatch.setattr("zstreampub.disk.journal.Journal.replay", lambda *_: [b"\xff" * 4 + b"\0" * 8 + b"\5\0\0\0runs"])
+        note = b"\xff" * 4 + b"\0" * 8 + b"\5\0\0\0runs"
+        monkeypatch.setattr("zstreampub.disk.journal.Journal.replay", lambda *_: [note])
 
         with pytest.raises(StoreCorrupt, match="offset 0 is cut off"):
             opened()
@@ -271,7 +272,7 @@ class TestTheStore:
 
 def publish_alone(follower, at, **more):
     """Publish what is small enough to be noted."""
-    return follower.append(Batch.of("a", [at], keys=["k%d" % (at % 3)], ids=[str(at)]), producer=b"p", sequence=at,
+    return follower.append(Batch.of("a", [at], keys=[f"k{at % 3}"], ids=[str(at)]), producer=b"p", sequence=at,
                            changes=[b"%d" % at], **more)
 
 
@@ -326,7 +327,8 @@ class TestMessages:
         store, follower = images.open()
         publish_alone(follower, 0)
         publish_alone(follower, 1)
-        assert contents(store.read(0, EVERYTHING, 1, 10, 10_000, 0).batches) == contents([store.get(0)]) == [(0, "a", 0)]
+        assert contents(store.read(0, EVERYTHING, 1, 10, 10_000, 0).batches) == [(0, "a", 0)]
+        assert contents([store.get(0)]) == [(0, "a", 0)]
 
         alone, _ = images.crashed("data.mdb")
 
