@@ -201,7 +201,9 @@ class TestTheStore:
         images.close(store)
         os.remove(images.place / NAME)
         with lmdb.open(str(images.place), max_dbs=20) as environment, environment.begin(write=True) as txn:
-            assert txn.delete(b"notes", db=environment.open_db(b"meta", txn=txn))
+            meta = environment.open_db(b"meta", txn=txn)
+            assert txn.delete(b"notes", db=meta)
+            assert txn.replace(b"format", b"\0\0\0\2", db=meta) == b"\0\0\0\3", "which that version refuses"
 
         store, follower = images.open()
         assert changes(store) == [b"x"]

@@ -20,6 +20,7 @@ from .records import (
     OPEN_RELAXED,
     OPEN_SYNC,
     PAGE_TOPICS,
+    READ_FORMATS,
     Ends,
     Run,
     Tail,
@@ -157,7 +158,6 @@ class LmdbState(LogState):
     def create(self, txn, db):
         """Make the first records of a new log."""
         self.epoch = os.urandom(16).hex()
-        txn.put(b"format", NUMBER.pack(FORMAT), db=db.meta)
         txn.put(b"epoch", bytes.fromhex(self.epoch), db=db.meta)
         txn.put(b"state", self.ends().pack(), db=db.meta)
 
@@ -206,6 +206,7 @@ class LmdbState(LogState):
                 self.ids.add(run.time_us, list(ids), list(ids.values()))
                 self.notes.keep_ids(pack_block(run.time_us, list(ids), list(ids.values())), len(ids))
         self.journal_next += len(self.notes.kept[1])
+        txn.put(b"format", NUMBER.pack(FORMAT), db=db.meta)
         return self.write_rows(txn, db)
 
     def skip_offsets(self):
@@ -259,7 +260,7 @@ class LmdbState(LogState):
 
 def _check_format(txn, db):
     version = txn.get(b"format", db=db.meta)
-    if version is None or bytes(version) != NUMBER.pack(FORMAT):
+    if version is None or bytes(version) not in map(NUMBER.pack, READ_FORMATS):
         found = "an unknown format" if version is None else f"format {int.from_bytes(bytes(version), 'big')}"
         raise StoreVersion(f"The store has {found}, this program reads format {FORMAT}. Use the version of "
                            "zstreampub that wrote it, or another directory.")

@@ -33,8 +33,8 @@ NEWEST_TRIES = 3
 
 _LAYOUT = Layout(
     DATABASES,
-    "holds an LMDB environment that is not a zstreampub store of format 2. Name another directory. If zstreampub 0.1 "
-    "wrote it, read it with that version: 'zstreampub subscribe --start earliest --until end'.",
+    "holds an LMDB environment that is not a zstreampub store of format 2 or 3. Name another directory. If zstreampub "
+    "0.1 wrote it, read it with that version: 'zstreampub subscribe --start earliest --until end'.",
     "Trim it, set retention, raise max_store_bytes, or free space on the disk.")
 
 

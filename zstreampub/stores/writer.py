@@ -1,8 +1,9 @@
 """Writer: the one native thread that writes to the log.
 
-It takes everything that is pending, decides it (group.py), writes it in one transaction with
-one fsync, and tells the hub; while a commit is at the disk the next group gathers. Between
-commits it removes (keeper.py).
+It takes everything that is pending, decides it (group.py), has it on disk, and tells the hub;
+while a commit is at the disk the next group gathers. A small group is noted with one wait for the
+disk (notes.py), and LMDB takes it later, with others: *folding*. A large one, or one that brings more than
+messages for known topics, goes to LMDB in one transaction. Between commits it removes (keeper.py).
 
 A native thread also in a monkey-patched process, so nothing here may use what gevent
 patches: no locks, no sleep, no logging. What the hub must do is handed to ``tell``.
