@@ -83,14 +83,16 @@ class Workers:
         worker = min(here, key=lambda worker: worker.load)
         worker.expected += 1
         where = {"offset": self._broker.next} if start == "new" else {}
-        pairs = zip(self._endpoints, worker.endpoints * len(self._endpoints))   # one for each, or one for all
-        raise Moved(f"Subscribe at {' or '.join(worker.endpoints)}.", endpoints=dict(pairs), epoch=self._broker.epoch,
-                    **where)
+        raise Moved(f"Subscribe at {' or '.join(worker.endpoints)}.", endpoints=self._places_of(worker),
+                    epoch=self._broker.epoch, **where)
 
     def describe(self):
-        """Return a map for each worker that serves."""
-        return [{"worker": worker.number, "pid": worker.pid, "endpoints": worker.endpoints,
+        """Return a map for each worker that serves; ``endpoints`` maps the writer's to its own."""
+        return [{"worker": worker.number, "pid": worker.pid, "endpoints": self._places_of(worker),
                  "subscriptions": worker.subscriptions} for worker in self._workers if worker.endpoints]
+
+    def _places_of(self, worker):
+        return dict(zip(self._endpoints, worker.endpoints * len(self._endpoints)))      # one for each, or one for all
 
     def _wake(self):
         for worker in self._workers:
