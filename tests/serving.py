@@ -40,7 +40,8 @@ def main():
     settings = dict(options["settings"])
     if "retention" in settings:
         settings["retention"] = tuple(Retention(**rule) for rule in settings["retention"])
-    served.serve([options["bind"]], options["store"], Settings(**settings), _ready)
+    served.serve([options["bind"]], options["store"], Settings(**settings), _ready,
+                 options["workers"], ["tcp://127.0.0.1:0"] * options["workers"])
 
 
 def _ready(server, broker):

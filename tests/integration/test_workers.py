@@ -1,0 +1,283 @@
+"""Workers: real processes that read the log of another, killed, stopped, overtaken and asked for what they have not."""
+
+import os
+import signal
+from contextlib import ExitStack
+
+import gevent
+import pytest
+import zerorpc
+
+from tests.processes import DEADLINE_S, ServerProcess, client, controls, messages, wait_until
+from zstreampub.client import Client
+from zstreampub.errors import NotWriter
+
+SUBSCRIBERS = 16
+
+
+def workers_of(server, count=2):
+    """Return what the server tells of its workers, once there are *count*."""
+    with Client(server.endpoint, timeout_s=DEADLINE_S) as asking:
+        return wait_until(lambda: (found := asking.about()["workers"]) and len(found) == count and found,
+                          lambda: f"{count} workers\n{server.log()}")
+
+
+def endpoint_of(worker):
+    return next(iter(worker["endpoints"].values()))
+
+
+def is_there(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def server(tmp_path):
+    with ServerProcess(tmp_path, workers=2) as server:
+        workers_of(server)
+        yield server
+
+
+class Crowd:
+    """Subscribers, each with a client of its own, that note what they read, and a publisher."""
+
+    def __init__(self, endpoint, count=SUBSCRIBERS, **options):
+        self.publisher = Client(endpoint, timeout_s=DEADLINE_S)
+        self.clients = [Client(endpoint, timeout_s=DEADLINE_S) for _ in range(count)]
+        self.subscriptions = [one.subscribe("load.>", **options) for one in self.clients]
+        self.read = [[] for _ in self.subscriptions]
+        self._tasks = [gevent.spawn(self._read, *pair) for pair in zip(self.subscriptions, self.read)]
+        self.published = []
+
+    def _read(self, subscription, read):
+        for message in subscription:
+            read.append((message.offset, message.payload))
+
+    def publish(self, count, size=10):
+        """Publish *count* batches of *size*."""
+        for _ in range(count):
+            first = len(self.published)
+            payloads = list(range(first, first + size))
+            start, _ = self.publisher.publish_many(f"load.{first % 7}", payloads)
+            self.published += list(enumerate(payloads, start))
+
+    def finish(self):
+        """Wait until all have everything, see that it is once and in order, and close."""
+        wait_until(lambda: all(len(one) >= len(self.published) for one in self.read),
+                   lambda: f"{len(self.published)} messages for each, not {[len(one) for one in self.read]}")
+        gevent.sleep(0.1)       # a repeated message would come now
+        assert all(one == self.published for one in self.read)
+        self.close()
+
+    def close(self):
+        for one in (*self.clients, self.publisher):
+            one.close()
+        gevent.joinall(self._tasks, timeout=DEADLINE_S, raise_error=True)
+
+
+def test_sixteen_subscribers_are_spread_over_the_workers_and_each_gets_everything_once_in_order(server):
+    crowd = Crowd(server.endpoint)
+
+    crowd.publish(200)
+
+    wait_until(lambda: [one["subscriptions"] for one in workers_of(server)] == [SUBSCRIBERS / 2] * 2, "equal shares")
+    assert crowd.publisher.call("subscriptions") == []
+    assert sorted(one["worker"] for one in crowd.publisher.subscriptions()) == [1] * 8 + [2] * 8
+    crowd.finish()
+
+
+def test_a_subscription_to_what_is_new_begins_where_the_writer_was_when_it_was_opened(server):
+    with Client(server.endpoint) as one:
+        for number in range(20):
+            one.publish("a", number)
+
+            subscription = one.subscribe("a")
+            offset = one.publish("a", "next")
+
+            assert next(subscription).offset == offset
+            subscription.close()
+
+
+def test_a_subscription_begins_at_an_offset_that_its_worker_has_not_seen_yet(server):
+    with Client(server.endpoint) as one:
+        for number in range(20):
+            offset = one.publish("a", number)
+
+            subscription = one.subscribe("a", start=offset)
+
+            assert next(subscription).payload == number
+            subscription.close()
+
+
+def test_clients_go_on_without_loss_or_repetition_when_workers_are_killed(server):
+    crowd = Crowd(server.endpoint)
+    for _ in range(3):
+        crowd.publish(100)
+        for worker in workers_of(server):
+            os.kill(worker["pid"], signal.SIGKILL)
+            crowd.publish(20)
+
+    crowd.publish(100)
+
+    crowd.finish()
+    assert "ended with status -9" in server.log()
+
+
+def test_no_worker_outlives_a_writer_that_was_killed_and_clients_go_on_with_the_next(tmp_path):
+    with ServerProcess(tmp_path, workers=2) as first:
+        old = [worker["pid"] for worker in workers_of(first)]
+        crowd = Crowd(first.endpoint)
+        crowd.publish(50)
+
+        first.kill()
+        wait_until(lambda: not any(map(is_there, old)), "the end of the workers")
+        with first.again() as second:
+            crowd.publish(50)
+            new = workers_of(second)
+            crowd.publish(50)
+            crowd.finish()
+
+    assert not {worker["pid"] for worker in new} & set(old)
+    wait_until(lambda: not any(is_there(worker["pid"]) for worker in new), "the end of the workers")
+
+
+def test_sigterm_drains_the_workers_too(server):
+    workers = workers_of(server)
+    with client(endpoint_of(workers[0])) as stock:
+        items = iter(stock.subscribe("a"))
+        got = [next(items)]
+
+        server.terminate()
+
+        with pytest.raises(zerorpc.RemoteError, match="ServerDraining"):
+            while True:
+                got.append(next(items))
+    assert [one["control"] for one in got] == ["subscribed", "end"]
+    assert server.wait() == 0
+    assert not any(is_there(worker["pid"]) for worker in workers)
+    assert "Traceback" not in server.log()
+
+
+def test_ctrl_c_in_a_terminal_ends_all_processes_without_a_traceback(server):
+    workers = workers_of(server)
+
+    server.terminate(signal.SIGINT)
+
+    assert server.wait() == 0
+    assert not any(is_there(worker["pid"]) for worker in workers)
+    assert "Traceback" not in server.log()
+
+
+def test_a_stock_client_reads_at_a_worker_and_is_told_who_takes_what_changes_anything(server):
+    worker = endpoint_of(workers_of(server)[0])
+    with client(server) as writer, client(worker) as stock:
+        writer.publish("a", "one")
+        items = iter(stock.subscribe("a", {"start": "earliest"}))
+        got = [next(items), next(items)]
+
+        refused = []
+        for name, args in (("publish", ("a", 1)), ("append", ([b""],)), ("ack", ("c", 0)), ("consumers", ()),
+                           ("subscribe", ("a", {"consumer": "c"})), ("subscribe", ("a", {"policy": "block"}))):
+            with pytest.raises(zerorpc.RemoteError) as error:
+                list(stock(name, *args))
+            refused.append((error.value.name, server.endpoint in error.value.msg))
+
+        assert messages(got)[0]["payload"] == "one"
+        assert refused == [("NotWriter", True)] * 6
+        assert stock.about()["writer"] == [server.endpoint]
+        assert [one["topic"] for one in stock.topics()] == ["a"]
+        assert stock.get(0)["payload"] == stock.last("a")["payload"] == "one"
+
+
+def test_a_client_that_wants_to_stay_and_one_that_holds_publishers_are_served_by_the_writer(server):
+    with Client(server.endpoint, workers=False) as homely, Client(server.endpoint) as other:
+        here = homely.subscribe("a")
+        holding = other.subscribe("a", policy="block")
+
+        assert {one["id"] for one in other.call("subscriptions")} == {here.id, holding.id}
+
+
+def test_unsubscribe_finds_a_subscription_at_a_worker(server):
+    with Client(server.endpoint) as one:
+        subscription = one.subscribe("a", reconnect=False)
+
+        assert one.unsubscribe(subscription.id) is True
+        assert one.unsubscribe("nobody") is False
+        with pytest.raises(Exception, match="unsubscribe"):
+            next(subscription)
+
+
+def test_the_client_says_clearly_that_a_worker_takes_no_messages(server):
+    with Client(endpoint_of(workers_of(server)[0])) as lost, pytest.raises(NotWriter, match=server.endpoint):
+        lost.publish("a", 1)
+
+
+def test_a_worker_that_was_overtaken_by_retention_tells_a_gap(tmp_path):
+    with ServerProcess(tmp_path, workers=1, retention=[{"pattern": ">", "max_messages": 100}],
+                       retention_interval_s=0.05) as server:
+        worker, = workers_of(server, 1)
+        with client(server) as publisher, client(endpoint_of(worker)) as stock:
+            publisher.publish("a", 0)
+            items = iter(stock.subscribe("a", {"start": "earliest"}))
+            got = [next(items), next(items)]
+            os.kill(worker["pid"], signal.SIGSTOP)
+            for first in range(1, 2000, 10):
+                publisher.publish_many("a", list(range(first, first + 10)))
+            wait_until(lambda: publisher.stats()["first"] > 1000, "retention")
+
+            os.kill(worker["pid"], signal.SIGCONT)
+            while got[-1].get("payload") != 2000:
+                got.append(next(items))
+
+            gap, = controls(got, "gap")
+            offsets = [one["offset"] for one in messages(got)]
+            wait_until(lambda: stock.topics() == publisher.topics(), "the worker to count as the writer does")
+    assert gap["why"] == "retention" and gap["first"] == 1
+    assert offsets == [0, *range(gap["next"], 2001)]
+    assert gap["count"] == gap["next"] - 1
+
+
+@pytest.mark.parametrize("policy", ["drop", "drop_oldest", "conflate"])
+def test_a_slow_consumer_at_a_worker_is_told_what_its_policy_left_out(server, policy):
+    with client(server) as publisher, client(endpoint_of(workers_of(server)[0])) as stock:
+        items = iter(stock.subscribe("a", {"policy": policy, "max_messages": 10}))
+        got = [next(items)]
+        for first in range(0, 20_000, 1000):
+            publisher.publish_many("a", list(range(first, first + 1000)))
+
+        while got[-1].get("payload") != 19_999:
+            got.append(next(items))
+            if policy == "drop" and got[-1].get("control") == "gap":
+                publisher.publish("a", 19_999)
+
+    gaps = controls(got, "gap")
+    assert {gap["why"] for gap in gaps} == {policy}
+    assert sum(gap["count"] for gap in gaps) + len(messages(got)) == 20_000 + (policy == "drop")
+
+
+def test_a_slow_consumer_at_a_worker_is_ended_where_it_wants_that(server):
+    with client(server) as publisher, client(endpoint_of(workers_of(server)[0])) as stock:
+        items = iter(stock.subscribe("a", {"policy": "disconnect", "max_messages": 10}))
+        next(items)
+
+        publisher.publish_many("a", list(range(1000)))
+
+        with pytest.raises(zerorpc.RemoteError, match="SlowConsumer"):
+            while True:
+                next(items)
+
+
+def test_topics_are_known_to_a_worker_as_they_come_up(server):
+    with client(server) as publisher, client(endpoint_of(workers_of(server)[0])) as stock, ExitStack() as stack:
+        publisher.publish("t.0", 0)
+        reader = stack.enter_context(Client(server.endpoint))
+        subscription = reader.subscribe("t.*", start="earliest")
+
+        for number in range(1, 200):
+            publisher.publish(f"t.{number}", number)
+
+        assert [next(subscription).payload for _ in range(200)] == list(range(200))
+        assert stock.topics() == publisher.topics()
