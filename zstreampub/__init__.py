@@ -35,6 +35,7 @@ _HOMES = {
     "Table": "facade.ackqueue",
     "ThreadedReceiver": "receive",
     "UniqueAckQueue": "facade.ackqueue",
+    "Workers": "workers",
     "serve": "serving",
 }
 

@@ -85,6 +85,7 @@ class Broker(Intake, Outlet):
         if joining:
             raise InvalidOption(f"{next(iter(joining))} is for members of a consumer; name it, too.")
         if movable and self.workers is not None:
+            self.check_admission()
             self.workers.offer(start, find_policy(self.settings.policy if policy is None else policy, self.policies))
         return super().subscribe(patterns, start=start, until=until, epoch=epoch, policy=policy,
                                  max_messages=max_messages, max_bytes=max_bytes, block_timeout_s=block_timeout_s,

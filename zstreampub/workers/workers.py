@@ -14,6 +14,7 @@ from time import monotonic
 import gevent
 from gevent.socket import wait_read
 
+from ..checks import whole
 from ..errors import InvalidOption, Moved
 from ..policy import BUILT_IN
 from .places import beside
@@ -21,6 +22,7 @@ from .places import beside
 _AGAIN_S = 0.5          # a worker that has ended is started again after so long, then twice as long, ...
 _AGAIN_MOST_S = 15.0
 _STEADY_S = 30.0        # a worker that was there for so long was a good one
+_ARRIVAL_S = 3.0        # who has not arrived by then does not come
 _LOOK_S = 0.02          # whether a process has ended
 _LATE_S = 5.0           # beyond drain_timeout_s, for a worker that is to end
 _REPORT_BYTES = 65_536
@@ -78,10 +80,11 @@ class Workers:
     def offer(self, start, policy):
         """Raise Moved if a worker can take over a subscription with this *start* and *policy*."""
         here = [worker for worker in self._workers if worker.endpoints]
-        if not here or policy.holds_publisher or policy.name not in BUILT_IN:
+        if (not here or policy.holds_publisher or policy.name not in BUILT_IN
+                or (whole(start) or 0) > self._broker.next):     # that is refused here
             return
         worker = min(here, key=lambda worker: worker.load)
-        worker.expected += 1
+        worker.expect_one()
         where = {"offset": self._broker.next} if start == "new" else {}
         raise Moved(f"Subscribe at {' or '.join(worker.endpoints)}.", endpoints=self._places_of(worker),
                     epoch=self._broker.epoch, **where)
@@ -110,14 +113,20 @@ class Worker:
         self.bind = bind
         self.pid = None
         self.endpoints = []
-        self.subscriptions = self.expected = 0
-        self._opened = 0
+        self.subscriptions = 0
+        self._opened = self._expected = 0
+        self._expected_at = 0.0
         self._line = self._process = None
         self._stopped = False
 
     @property
     def load(self):
-        return self.subscriptions + self.expected
+        return self.subscriptions + (self._expected if monotonic() - self._expected_at < _ARRIVAL_S else 0)
+
+    def expect_one(self):
+        """Learn that one more subscription was sent there."""
+        self._expected = self.load - self.subscriptions + 1
+        self._expected_at = monotonic()
 
     def keep(self, options):
         """Have it run until :meth:`stop`; in a greenlet of its own."""
@@ -186,8 +195,8 @@ class Worker:
     def _take(self, report):
         if not self.endpoints:
             logger.info("worker %d (pid %d) serves on %s", self.number, self.pid, ", ".join(report["endpoints"]))
-            self._opened = self.expected = 0
-        self.expected = max(self.expected - (report["opened"] - self._opened), 0)
+            self._opened = self._expected = 0
+        self._expected = max(self._expected - (report["opened"] - self._opened), 0)
         self.endpoints, self.subscriptions, self._opened = (
             report["endpoints"], report["subscriptions"], report["opened"])
 
