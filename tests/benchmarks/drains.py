@@ -5,6 +5,7 @@ Each subscriber has a connection of its own, goes where the server sends it, and
 
 from time import monotonic, perf_counter
 
+import gevent
 import msgpack
 import zmq
 
@@ -12,9 +13,8 @@ from zstreampub import wire
 from zstreampub.client.elsewhere import seen_from
 from zstreampub.message import Batch
 
-from .actors import play_batches
 from .lean import LeanClient
-from .payloads import BATCH
+from .payloads import BATCH, payload
 
 BYTES = 136         # of a message: a batch of 1,000 fills one frame, however busy the server is
 
@@ -25,18 +25,20 @@ _BEAT_S = 2.0
 _HEARTBEAT = wire.pack((0,))
 
 
-def publish_packed(link, endpoint, batches, in_flight=8):
-    """Publish the same packed batch again and again."""
+def publish_packed(link, endpoint, batches, rate):
+    """Publish the same packed batch again and again, *rate* times a second; wait for no answer before the next is due."""
     client = LeanClient(endpoint)
     client.call("about")
-    packed = []
-
-    def publish_many(topic, payloads):
-        if not packed:
-            packed.append(Batch.of(topic, payloads).packed)
-        client.call("append", packed)
-
-    return play_batches(link, publish_many, 0, batches, BYTES, BATCH, in_flight)
+    packed = [Batch.of("bench.scale", [payload(0, 0, number, BYTES) for number in range(BATCH)]).packed]
+    link.ready()
+    link.go()
+    began = perf_counter()
+    calls = []
+    for number in range(batches):
+        gevent.sleep(max(began + number / rate - perf_counter(), 0))
+        calls.append(gevent.spawn(client.call, "append", packed))
+    gevent.joinall(calls, raise_error=True)
+    return {"began": began, "ended": perf_counter()}
 
 
 def drain(link, endpoint, subscribers, messages):
