@@ -26,7 +26,7 @@ _HEARTBEAT = wire.pack((0,))
 
 
 def publish_packed(link, endpoint, batches, rate):
-    """Publish the same packed batch again and again, *rate* times a second; wait for no answer before the next is due."""
+    """Publish the same packed batch again and again, *rate* times a second, whatever has been answered."""
     client = LeanClient(endpoint)
     client.call("about")
     packed = [Batch.of("bench.scale", [payload(0, 0, number, BYTES) for number in range(BATCH)]).packed]

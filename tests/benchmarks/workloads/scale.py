@@ -1,8 +1,8 @@
 """Fan-out to 16 subscribers by one process and by more: what each of them has to do, and what that would allow.
 
-Published at a steady rate that all can keep up with, to receivers that decode nothing. ``ceiling`` is the rate at which the
-busiest thread of all the server's processes would be busy all the time, if each had a core: what more cores would
-give, which a machine with few of them, shared by all processes, cannot show.
+Published at a steady rate that all can keep up with, to receivers that decode nothing. ``ceiling`` is the rate at which
+the busiest thread of all the server's processes would be busy all the time, if each had a core: what more cores
+would give, which a machine with few of them, shared by all processes, cannot show.
 """
 
 from functools import partial
