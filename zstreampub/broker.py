@@ -75,7 +75,7 @@ class Broker(Intake, Outlet):
 
         *start*: ``"new"``, ``"earliest"``, an offset, ``{"time": seconds}``, ``{"last": n}`` or
         ``"last"``; *until*: an offset or ``"end"``; *filters*: which messages it wants, see docs/filters.rst.
-        With *movable* it raises Moved where a worker has more room for it than this process.
+        With *movable* it raises Moved if a worker serves such subscriptions; later it may be ended by that.
         Raises InvalidTopic, InvalidOption, OffsetOutOfRange, EpochMismatch, LimitExceeded.
         """
         if consumer is not None:
@@ -89,7 +89,7 @@ class Broker(Intake, Outlet):
             self.workers.offer(start, find_policy(self.settings.policy if policy is None else policy, self.policies))
         return super().subscribe(patterns, start=start, until=until, epoch=epoch, policy=policy,
                                  max_messages=max_messages, max_bytes=max_bytes, block_timeout_s=block_timeout_s,
-                                 name=name, filters=filters)
+                                 name=name, filters=filters, movable=movable and self.workers is not None)
 
     def _join(self, consumer, patterns, filters, unfit, **joining):
         self.check_thread()

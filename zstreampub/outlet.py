@@ -16,6 +16,7 @@ from .errors import (
     InvalidOption,
     InvalidTopic,
     LimitExceeded,
+    Moved,
     ServerDraining,
     Unsubscribed,
     ZStreamPubError,
@@ -48,6 +49,7 @@ class Outlet:
         self.zstd = zstd_if_there()         # for whom batches travel compressed
         self.subscriptions = {}
         self.opened = 0                     # subscriptions, since the start
+        self.movable = {}                   # those that can go elsewhere
         self.failed = None                  # why the store died, if it did
         self.on_failed = _ignore
         self.server_stats = dict            # a server puts its counters here
@@ -94,11 +96,12 @@ class Outlet:
     # --- subscribing ---------------------------------------------------------------------------
 
     def subscribe(self, patterns=None, *, start="new", until=None, epoch=None, policy=None, max_messages=None,
-                  max_bytes=None, block_timeout_s=None, name=None, filters=None):
+                  max_bytes=None, block_timeout_s=None, name=None, filters=None, movable=False):
         """Return a :class:`Subscription` to *patterns* (text or a list of texts; None: all topics).
 
         *start*: ``"new"``, ``"earliest"``, an offset, ``{"time": seconds}``, ``{"last": n}`` or
         ``"last"``; *until*: an offset or ``"end"``; *filters*: which messages it wants, see docs/filters.rst.
+        *movable*: its reader resumes at another process when it is ended by Moved.
         Raises InvalidTopic, InvalidOption, OffsetOutOfRange, EpochMismatch, LimitExceeded.
         """
         self.check_thread()
@@ -120,6 +123,8 @@ class Outlet:
         kind = Subscription if sieve is None else partial(FilteredSubscription, sieve, self._sifter)
         subscription = kind(self, uuid4().hex, wanted, policy, until=until, name=name, **bounds, **where)
         self.check_admission()     # finding the start may have taken a while
+        if movable:
+            self.movable[subscription.id] = subscription
         return self._add(subscription)
 
     def unsubscribe(self, id):
@@ -134,8 +139,14 @@ class Outlet:
 
     def remove(self, subscription):
         """Forget *subscription* (it calls this as it ends)."""
+        self.movable.pop(subscription.id, None)
         if self.subscriptions.pop(subscription.id, None) is not None:
             self._fan_out.remove(subscription.offered)
+
+    def let_go(self, count):
+        """End the *count* newest subscriptions that can go elsewhere, or all, if there are fewer."""
+        for subscription in list(self.movable.values())[::-1][:count]:
+            subscription.end(Moved("There is more room elsewhere. Nothing is lost: subscribe at the server again."))
 
     def _add(self, subscription):
         self.subscriptions[subscription.id] = subscription

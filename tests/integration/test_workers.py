@@ -9,7 +9,7 @@ import pytest
 import zerorpc
 
 from tests.processes import DEADLINE_S, ServerProcess, client, controls, messages, wait_until
-from zstreampub.client import Client
+from zstreampub.client import Client, reader
 from zstreampub.errors import NotWriter
 
 SUBSCRIBERS = 16
@@ -46,8 +46,8 @@ class Crowd:
 
     def __init__(self, endpoint, count=SUBSCRIBERS, **options):
         self.publisher = Client(endpoint, timeout_s=DEADLINE_S)
-        self.clients = [Client(endpoint, timeout_s=DEADLINE_S) for _ in range(count)]
-        self.subscriptions = [one.subscribe("load.>", **options) for one in self.clients]
+        self.clients = [Client(endpoint, timeout_s=DEADLINE_S, **options) for _ in range(count)]
+        self.subscriptions = [one.subscribe("load.>") for one in self.clients]
         self.read = [[] for _ in self.subscriptions]
         self._tasks = [gevent.spawn(self._read, *pair) for pair in zip(self.subscriptions, self.read)]
         self.published = []
@@ -124,6 +124,52 @@ def test_clients_go_on_without_loss_or_repetition_when_workers_are_killed(server
 
     crowd.finish()
     assert "ended with status -9" in server.log()
+
+
+def test_a_worker_that_is_started_again_gets_its_share_back_and_nobody_misses_anything(server):
+    crowd = Crowd(server.endpoint)
+    crowd.publish(20)
+    os.kill(workers_of(server)[0]["pid"], signal.SIGKILL)
+    wait_until(lambda: workers_of(server, 1), "its end to be seen")
+
+    def shares():
+        crowd.publish(1)
+        return sorted(one["subscriptions"] for one in workers_of(server))
+
+    wait_until(lambda: shares() == [SUBSCRIBERS / 2] * 2, "equal shares")
+    crowd.publish(20)
+    crowd.finish()
+
+
+def test_clients_that_are_back_before_the_workers_go_to_them_when_they_serve(tmp_path):
+    with ServerProcess(tmp_path) as alone:
+        crowd = Crowd(alone.endpoint)
+        crowd.publish(20)
+        assert len(crowd.publisher.call("subscriptions")) == SUBSCRIBERS
+        alone._again["workers"] = 2
+        alone.kill()
+        with alone.again() as server:
+            crowd.publish(20)
+
+            wait_until(lambda: sorted(one["subscriptions"] for one in workers_of(server)) == [SUBSCRIBERS / 2] * 2,
+                       "equal shares")
+            assert crowd.publisher.call("subscriptions") == []
+            crowd.publish(20)
+            crowd.finish()
+
+
+def test_subscribers_of_a_worker_that_hangs_go_on_at_the_writer(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "_AWAY_S", 0.3)
+    with ServerProcess(tmp_path, workers=1, heartbeat_s=0.3) as server:
+        worker, = workers_of(server, 1)
+        crowd = Crowd(server.endpoint, 4, heartbeat_s=0.3)
+        crowd.publish(20)
+
+        os.kill(worker["pid"], signal.SIGSTOP)
+        crowd.publish(20)
+
+        crowd.finish()
+        os.kill(worker["pid"], signal.SIGCONT)
 
 
 def test_no_worker_outlives_a_writer_that_was_killed_and_clients_go_on_with_the_next(tmp_path):

@@ -18,6 +18,7 @@ from ..errors import (
     EpochMismatch,
     GapError,
     InvalidBatch,
+    Moved,
     RequestTimeout,
     ServerDraining,
     SlowConsumer,
@@ -212,9 +213,9 @@ class Reader:
 
     @property
     def _is_movable(self):
-        """Whether the server may send it elsewhere when it is opened now."""
+        """Whether the server may send it elsewhere, when it is opened now or later."""
         elsewhere = self._home.elsewhere
-        return not (self._is_away or self._stays) and elsewhere is not None and elsewhere.is_possible
+        return not self._stays and elsewhere is not None and elsewhere.is_possible
 
     def _move(self, stream, moved):
         """Go where the server says, or ask again with the wish to stay."""
@@ -239,7 +240,7 @@ class Reader:
                 return
         if ended is Closed or ended is Done:
             self._finish(None)
-        elif self._reconnect and (isinstance(ended, _RESUMABLE) or not refused):
+        elif isinstance(ended, Moved) or (self._reconnect and (isinstance(ended, _RESUMABLE) or not refused)):
             self._resume()
         else:
             ended.facts.update(self._facts())

@@ -25,8 +25,8 @@ class FollowedStore(Looking):
     """The log in *directory*; *socket* is a native one, and brings a byte whenever there may be something new.
 
     Told to the follower are the batches that another process appended. Instead ``torn(next)`` is called on the hub
-    where some below *next* were trimmed before they were told; whoever follows sets it. What changes the log raises
-    NotWriter.
+    where some below *next* were trimmed before they were told, and ``asked(count)`` for so many other bytes that came;
+    whoever follows sets both. What changes the log raises NotWriter.
     """
 
     def __init__(self, directory, settings, socket):
@@ -43,7 +43,7 @@ class FollowedStore(Looking):
             environment.close()
             raise
         super().__init__(environment, state)
-        self.torn = _nothing
+        self.torn = self.asked = _nothing
         self._deliver = self._died = None
         self._outcomes = deque()
         self._bell = gevent.get_hub().loop.async_()
@@ -71,7 +71,9 @@ class FollowedStore(Looking):
             if isinstance(outcome, Exception):
                 self._died(outcome)
                 continue
-            if outcome.torn:
+            if isinstance(outcome, int):
+                self.asked(outcome)
+            elif outcome.torn:
                 self.torn(outcome.end)
                 self._follower.done()
             else:

@@ -1,6 +1,6 @@
 """Follower: the one native thread that learns what another process has committed, whenever it is woken.
 
-It waits on a socket on which the writing process sends a byte after each commit; its end is that process's end.
+It waits on a socket on which the writing process sends a byte, WAKE, after each commit; its end is that process's end.
 A native thread, so nothing here may use what gevent patches. What the hub must do is handed to ``tell``.
 """
 
@@ -8,6 +8,7 @@ from gevent.monkey import get_original
 
 from ..errors import StoreError
 
+WAKE = b"\0"
 STEPS_AHEAD = 2         # that the hub has not fanned out yet: what is in memory is bounded
 _LOOK_S = 1.0           # it looks so often without being woken
 _MOST_WAKES = 4096
@@ -18,6 +19,8 @@ _SimpleQueue = get_original("queue", "SimpleQueue")
 
 class Follower:
     """The thread. ``tell(outcome)`` is called in it: with a Step that has something, or with the error of its end.
+
+    With a number, if so many bytes were sent that are no WAKE: what they mean is not its business.
 
     ``done()`` is to be called for each step when it has been fanned out. The StoreError of the end is a StoreClosed
     if the writing process has gone.
@@ -56,7 +59,11 @@ class Follower:
     def _wait(self):
         """Wait to be woken, or a while; return False when the other process has gone."""
         try:
-            return bool(self._socket.recv(_MOST_WAKES))
+            got = self._socket.recv(_MOST_WAKES)
+            asked = len(got) - got.count(WAKE)
+            if asked:
+                self._tell(asked)
+            return bool(got)
         except TimeoutError:
             return True
         except ConnectionResetError:
@@ -69,8 +76,8 @@ class Follower:
             if not self._room.get():
                 return False
             step = self._environment.read(self._state.step)
-            self.steps += 1
             if step.batches or step.torn:
+                self.steps += 1
                 self._tell(step)
             else:
                 self._room.put(True)

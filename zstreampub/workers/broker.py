@@ -18,7 +18,7 @@ class WorkerBroker(Outlet):
         super().__init__(store, settings)
         self.writer = writer
         self._grown = Event()
-        store.torn = self._torn
+        store.torn, store.asked = self._torn, self.let_go
         store.follow(self._fan_out.deliver, self._fail)
 
     def not_here(self, what):
@@ -26,11 +26,8 @@ class WorkerBroker(Outlet):
         return NotWriter(f"{what} is not served by a worker, which only reads. Ask the writer: "
                          f"{' or '.join(self.writer)}.", writer=self.writer)
 
-    def subscribe(self, patterns=None, *, start="new", policy=None, consumer=None, movable=False, **options):
-        """Do as :meth:`Outlet.subscribe`; *movable* changes nothing here.
-
-        A *start* that is a little ahead of what this process knows is waited for.
-        """
+    def subscribe(self, patterns=None, *, start="new", policy=None, consumer=None, **options):
+        """Do as :meth:`Outlet.subscribe`, but wait for a *start* that is a little ahead of what this process knows."""
         if consumer is not None:
             raise self.not_here("A member of a consumer")
         if find_policy(self.settings.policy if policy is None else policy, self.policies).holds_publisher:

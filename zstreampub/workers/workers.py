@@ -17,6 +17,7 @@ from gevent.socket import wait_read
 from ..checks import whole
 from ..errors import InvalidOption, Moved
 from ..policy import BUILT_IN
+from ..stores.follower import WAKE
 from .places import beside
 
 _AGAIN_S = 0.5          # a worker that has ended is started again after so long, then twice as long, ...
@@ -26,6 +27,8 @@ _ARRIVAL_S = 3.0        # who has not arrived by then does not come
 _LOOK_S = 0.02          # whether a process has ended
 _LATE_S = 5.0           # beyond drain_timeout_s, for a worker that is to end
 _REPORT_BYTES = 65_536
+_SETTLE_S = 1.0         # a worker that is there for so long takes its share from the others
+_LET_GO = b"\1"         # sent to a worker: it should end one subscription that can go elsewhere
 _PACKAGE = Path(__file__).resolve().parents[2]
 
 logger = logging.getLogger(__name__)
@@ -61,7 +64,7 @@ class Workers:
         options = {"directory": store.directory, "writer": endpoints, "parent": os.getpid(),
                    "settings": {name: value for name, value in asdict(settings).items() if name != "retention"},
                    "log_level": logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower()}
-        self._tasks = [gevent.spawn(worker.keep, options) for worker in self._workers]
+        self._tasks = [gevent.spawn(worker.keep, options, self._joined) for worker in self._workers]
         store.committed = self._wake
         self._broker.workers = self
 
@@ -94,6 +97,20 @@ class Workers:
         return [{"worker": worker.number, "pid": worker.pid, "endpoints": self._places_of(worker),
                  "subscriptions": worker.subscriptions} for worker in self._workers if worker.endpoints]
 
+    def share_out(self):
+        """Have those that have more than their share let go of the rest; it comes back by :meth:`offer`."""
+        here = [worker for worker in self._workers if worker.endpoints]
+        if not here:
+            return
+        movable = len(self._broker.movable)
+        share = -(-(movable + sum(worker.load for worker in here)) // len(here))
+        self._broker.let_go(movable)
+        for worker in here:
+            worker.let_go(worker.load - share)
+
+    def _joined(self):
+        gevent.spawn_later(_SETTLE_S, self.share_out)
+
     def _places_of(self, worker):
         return dict(zip(self._endpoints, worker.endpoints * len(self._endpoints)))      # one for each, or one for all
 
@@ -117,6 +134,7 @@ class Worker:
         self._opened = self._expected = 0
         self._expected_at = 0.0
         self._line = self._process = None
+        self._joined = _nothing
         self._stopped = False
 
     @property
@@ -128,8 +146,9 @@ class Worker:
         self._expected = self.load - self.subscriptions + 1
         self._expected_at = monotonic()
 
-    def keep(self, options):
-        """Have it run until :meth:`stop`; in a greenlet of its own."""
+    def keep(self, options, joined):
+        """Have it run until :meth:`stop`, and call ``joined()`` when it begins to serve; in a greenlet of its own."""
+        self._joined = joined
         pause_s = _AGAIN_S
         while not self._stopped:
             began = monotonic()
@@ -145,9 +164,12 @@ class Worker:
 
     def wake(self):
         """Tell it that there is something new. If the line is full it has not looked yet."""
-        if self._line is not None:
-            with suppress(OSError):
-                os.write(self._line.fileno(), b"\0")
+        self._send(WAKE)
+
+    def let_go(self, count):
+        """Have it end *count* subscriptions that can go elsewhere."""
+        if count > 0:
+            self._send(_LET_GO * count)
 
     def stop(self):
         """Have it drain and end."""
@@ -179,6 +201,11 @@ class Worker:
             stdin=subprocess.DEVNULL, pass_fds=(line,), start_new_session=True,     # ctrl-C is the writer's
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_PACKAGE), *_path_of(os.environ)])})
 
+    def _send(self, what):
+        if self._line is not None:
+            with suppress(OSError):     # it is full, or broken, of which somebody else hears
+                os.write(self._line.fileno(), what)
+
     def _listen(self, line):
         """Take its reports until it ends."""
         rest = b""
@@ -196,6 +223,7 @@ class Worker:
         if not self.endpoints:
             logger.info("worker %d (pid %d) serves on %s", self.number, self.pid, ", ".join(report["endpoints"]))
             self._opened = self._expected = 0
+            self._joined()
         self._expected = max(self._expected - (report["opened"] - self._opened), 0)
         self.endpoints, self.subscriptions, self._opened = (
             report["endpoints"], report["subscriptions"], report["opened"])
@@ -204,6 +232,10 @@ class Worker:
         while self._process.poll() is None:
             gevent.sleep(_LOOK_S)
         return self._process.returncode
+
+
+def _nothing():
+    pass
 
 
 def _recv(line):

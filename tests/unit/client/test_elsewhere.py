@@ -50,7 +50,7 @@ def test_a_subscription_is_read_where_the_server_sends_it(server, worker, client
 
     assert subscription.get(DEADLINE_S).payload == "x"
     assert options_of(server) == [{"start": "new", "format": "batch", "movable": True}]
-    assert options_of(worker) == [{"start": 7, "epoch": "log-1", "format": "batch"}]
+    assert options_of(worker) == [{"start": 7, "epoch": "log-1", "format": "batch", "movable": True}]
     subscription.close()
     worker.wait_for("unsubscribe")
     assert server.named("unsubscribe") == []
@@ -62,7 +62,7 @@ def test_where_it_begins_the_worker_finds_unless_it_is_new(server, worker, clien
 
     client.subscribe("a", start=start)
 
-    assert options_of(worker) == [{"start": start, "format": "batch"}]
+    assert options_of(worker) == [{"start": start, "format": "batch", "movable": True}]
 
 
 def test_two_subscriptions_at_a_worker_share_a_connection_that_is_closed_after_them(server, worker, client):
@@ -163,6 +163,20 @@ def test_after_it_had_to_stay_it_can_be_moved_when_it_resumes(server, worker, cl
     worker.wait_for("subscribe").messages(0, "x")
 
     assert outcome(reading).payload == "x"
+
+
+@pytest.mark.parametrize("reconnect", [True, False])
+def test_it_goes_on_at_the_server_when_the_worker_lets_it_go(server, worker, client, reconnect):
+    send_to(worker.endpoint, server, offset=0)
+    subscription = client.subscribe("a", reconnect=reconnect)
+    worker.named("subscribe")[0].messages(0, "x")
+    worker.named("subscribe")[0].end("Moved", 1)
+    assert subscription.get(DEADLINE_S).payload == "x"
+
+    reading = spawned(subscription.get, DEADLINE_S)
+    server.wait_for("subscribe", 2).messages(1, "y")
+
+    assert outcome(reading).payload == "y"
 
 
 def test_a_server_that_knows_nothing_of_workers_is_not_told_that_it_can_move(server, client):

@@ -4,7 +4,7 @@ import gevent
 import pytest
 
 from tests.store_tools import DEADLINE_S
-from zstreampub.errors import InvalidOption, NotWriter, OffsetOutOfRange, ServerDraining
+from zstreampub.errors import InvalidOption, Moved, NotWriter, OffsetOutOfRange, ServerDraining
 from zstreampub.message import Batch
 from zstreampub.settings import Settings
 from zstreampub.store import Append, Gap
@@ -134,6 +134,19 @@ def test_what_only_the_writer_can_do_is_refused_with_its_endpoint(log, options):
 def test_other_options_are_checked_as_ever(log):
     with pytest.raises(InvalidOption):
         log.broker.subscribe("a", policy="shout")
+
+
+def test_it_lets_go_of_the_newest_that_can_go_elsewhere(log):
+    stock = log.broker.subscribe("a")
+    first, second, third = [log.broker.subscribe("a", movable=True) for _ in range(3)]
+    second.close()
+
+    log.store.asked(1)
+    assert (stock.ended, first.ended, third.ended) == (False, False, True)
+    assert isinstance(third.error, Moved) and third.error.resume == 0
+
+    log.store.asked(5)
+    assert (stock.ended, first.ended) == (False, True)
 
 
 def test_draining_ends_all_subscriptions(log):

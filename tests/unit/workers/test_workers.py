@@ -114,6 +114,25 @@ def test_what_a_worker_would_refuse_stays_at_the_writer(broker, start, policy):
     assert sent_to(serving(broker, 0), start, policy) is None
 
 
+def test_with_a_new_worker_the_others_and_the_writer_let_go_of_what_is_more_than_their_share(broker):
+    workers = serving(broker, 8, 3, 0)
+    broker.workers = workers
+    for worker in workers._workers:
+        worker.asked = []
+        worker.let_go = worker.asked.append
+    workers._workers[0].endpoints = []      # or it would be sent there
+    workers._workers[1].endpoints = workers._workers[2].endpoints = []
+    here = broker.subscribe("a", movable=True)
+    own = broker.subscribe("a")
+    for worker in workers._workers:
+        worker.endpoints = ["tcp://127.0.0.1:2"]
+
+    workers.share_out()
+
+    assert [worker.asked for worker in workers._workers] == [[4], [-1], [-4]]
+    assert isinstance(here.error, Moved) and not own.ended
+
+
 def test_while_no_worker_serves_everything_stays_at_the_writer(broker):
     assert sent_to(Workers(broker, 2, [ENDPOINT])) is None
 
