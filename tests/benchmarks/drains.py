@@ -3,6 +3,7 @@
 Each subscriber has a connection of its own, goes where the server sends it, and checks that no message is missing.
 """
 
+import os
 from time import monotonic, perf_counter
 
 import gevent
@@ -22,37 +23,36 @@ _GRANT_ITEMS = 8
 _GRANT_BYTES = 256 * 1024
 _WINDOW = 32
 _BEAT_S = 2.0
+_AHEAD = 20         # batches: less than a subscription's queue takes
+_POLL_MS = 5
 _HEARTBEAT = wire.pack((0,))
 
 
-def publish_packed(link, endpoint, batches, rate):
-    """Publish the same packed batch again and again, *rate* times a second, whatever has been answered."""
+def publish_and_drain(link, endpoint, subscribers, batches):
+    """Publish batches and receive them with *subscribers* subscriptions, never more than a few ahead of the slowest.
+
+    Returns when each has received all of the log.
+    """
+    os.nice(19)     # the server is measured
     client = LeanClient(endpoint)
     client.call("about")
     packed = [Batch.of("bench.scale", [payload(0, 0, number, BYTES) for number in range(BATCH)]).packed]
-    link.ready()
-    link.go()
-    began = perf_counter()
-    calls = []
-    for number in range(batches):
-        gevent.sleep(max(began + number / rate - perf_counter(), 0))
-        calls.append(gevent.spawn(client.call, "append", packed))
-    gevent.joinall(calls, raise_error=True)
-    return {"began": began, "ended": perf_counter()}
-
-
-def drain(link, endpoint, subscribers, messages):
-    """*subscribers* subscriptions; return when each has received *messages*, all of the log from the first on."""
     with zmq.Context() as context:
         poller = zmq.Poller()
         drains = {one.socket: one for one in (Drain(context, endpoint) for _ in range(subscribers))}
         for socket in drains:
             poller.register(socket, zmq.POLLIN)
         link.ready()
-        began, beat_at = perf_counter(), monotonic() + _BEAT_S
-        while any(one.next < messages for one in drains.values()):
-            for socket, _ in poller.poll(int(_BEAT_S * 1000)):
+        link.go()
+        began, beat_at, published, slowest = perf_counter(), monotonic() + _BEAT_S, 0, 0
+        while slowest < batches * BATCH:
+            while published < min(slowest // BATCH + _AHEAD, batches):
+                client.post("append", (packed,), _nothing)
+                published += 1
+            gevent.idle()       # the client's turn
+            for socket, _ in poller.poll(_POLL_MS):
                 drains[socket].take(socket.recv_multipart()[-1])
+            slowest = min(one.next for one in drains.values())
             if monotonic() > beat_at:
                 beat_at = monotonic() + _BEAT_S
                 for one in drains.values():
@@ -111,3 +111,7 @@ class Drain:
 
     def _receive(self):
         return msgpack.unpackb(self.socket.recv_multipart()[-1])[2]
+
+
+def _nothing(*_):
+    pass
