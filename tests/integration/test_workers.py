@@ -1,5 +1,6 @@
 """Workers: real processes that read the log of another, killed, stopped, overtaken and asked for what they have not."""
 
+import asyncio
 import os
 import signal
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ import pytest
 import zerorpc
 
 from tests.processes import DEADLINE_S, ServerProcess, client, controls, messages, wait_until
+from zstreampub import aio
 from zstreampub.client import Client, reader
 from zstreampub.errors import NotWriter
 
@@ -238,6 +240,63 @@ def test_a_stock_client_reads_at_a_worker_and_is_told_who_takes_what_changes_any
         assert stock.about()["writer"] == [server.endpoint]
         assert [one["topic"] for one in stock.topics()] == ["a"]
         assert stock.get(0)["payload"] == stock.last("a")["payload"] == "one"
+
+
+def test_a_stock_client_that_says_it_is_movable_is_told_where_to_go(server):
+    place = endpoint_of(workers_of(server)[0])
+    with client(server) as writer:
+        offset = writer.publish("a", "one") + 1
+        items = iter(writer.subscribe("a", {"movable": True}))
+        moved = next(items)
+        with pytest.raises(zerorpc.RemoteError, match="Moved"):
+            next(items)
+        assert moved == {"control": "moved", "endpoints": {server.endpoint: place}, "offset": offset,
+                         "epoch": writer.about()["epoch"]}
+
+        with client(moved["endpoints"][server.endpoint]) as stock:
+            items = iter(stock.subscribe("a", {"movable": True, "start": moved["offset"], "epoch": moved["epoch"]}))
+            assert next(items)["offset"] == offset
+            writer.publish("a", "two")
+            assert next(items)["payload"] == "two"
+
+
+def test_an_asyncio_client_reads_at_a_worker(server):
+    async def read():
+        async with aio.Client(server.endpoint) as one, one.subscribe("a", start="earliest", until=2) as subscription:
+            workers = [found["worker"] for found in await one.subscriptions()]
+            for payload in ("x", "y"):
+                await one.publish("a", payload)
+            return workers, [message.payload async for message in subscription]
+
+    assert asyncio.run(read()) == ([1], ["x", "y"])
+
+
+def test_a_table_shows_what_was_just_put(server):
+    with Client(server.endpoint) as one:
+        table = one.table("settings")
+        for number in range(20):
+            table["key"] = number
+            assert table["key"] == number
+        assert dict(one.table("settings")) == {"key": 19}
+
+
+def test_filters_work_at_a_worker(server):
+    with Client(server.endpoint) as one:
+        subscription = one.subscribe("a", filters={"where": {"payload": {"ge": 5}}})
+        one.publish_many("a", list(range(10)))
+
+        assert [next(subscription).payload for _ in range(5)] == [5, 6, 7, 8, 9]
+        assert one.subscriptions()[0]["filtered"] == 5
+
+
+def test_a_log_that_grows_beyond_its_first_map_is_followed(server):
+    with Client(server.endpoint) as one:
+        subscription = one.subscribe("a")
+        for number in range(60):
+            one.publish("a", bytes([number]) * 1_000_000)
+
+            assert next(subscription).payload == bytes([number]) * 1_000_000
+        assert one.stats()["store"]["map_bytes"] > 1 << 25
 
 
 def test_a_client_that_wants_to_stay_and_one_that_holds_publishers_are_served_by_the_writer(server):
