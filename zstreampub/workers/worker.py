@@ -1,4 +1,4 @@
-"""One worker: ``python -m zstreampub.workers.worker OPTIONS``, started by the writer, with OPTIONS as JSON.
+"""One worker: what the process does that the writer starts.
 
 It serves what :class:`WorkerService` has until SIGTERM, which drains, or until the writer ends, however that may be:
 then it tells its subscribers that they are to resume, and ends as well. Ctrl-C is the writer's.
@@ -29,8 +29,8 @@ FAILED = 1
 logger = logging.getLogger(__name__)
 
 
-def main():
-    options = json.loads(sys.argv[1])
+def main(options):
+    """Run the worker that *options* describe, see :meth:`Worker._start`; exit with FAILED if that cannot be done."""
     configure_logging(options["log_level"], f"worker {options['number']}")
     try:
         run(options)
@@ -81,7 +81,3 @@ def _watch_parent(parent, broker):
     while os.getppid() == parent:
         gevent.sleep(1.0)
     broker.on_failed(StoreClosed("The process that writes the log has ended."))
-
-
-if __name__ == "__main__":
-    main()

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from time import monotonic
 
 import gevent
+from gevent.event import Event
 from gevent.socket import wait_read
 
 from ..checks import whole
@@ -29,7 +29,10 @@ _LATE_S = 5.0           # beyond drain_timeout_s, for a worker that is to end
 _REPORT_BYTES = 65_536
 _SETTLE_S = 1.0         # a worker that is there for so long takes its share from the others
 _LET_GO = b"\1"         # sent to a worker: it should end one subscription that can go elsewhere
-_PACKAGE = Path(__file__).resolve().parents[2]
+# It finds modules where its writer finds them, however that was started.
+_PROGRAM = ("import sys; del sys.path[0]; import json; options = json.loads(sys.argv[1]); "
+            "sys.path[:] = options['path']; "
+            "from zstreampub.workers.worker import main; main(options)")
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +138,7 @@ class Worker:
         self._expected_at = 0.0
         self._line = self._process = None
         self._joined = _nothing
-        self._stopped = False
+        self._ending = Event()
 
     @property
     def load(self):
@@ -150,16 +153,16 @@ class Worker:
         """Have it run until :meth:`stop`, and call ``joined()`` when it begins to serve; in a greenlet of its own."""
         self._joined = joined
         pause_s = _AGAIN_S
-        while not self._stopped:
+        while not self._ending.is_set():
             began = monotonic()
             status = self._run(options)
-            if self._stopped:
+            if self._ending.is_set():
                 return
             if monotonic() - began > _STEADY_S:
                 pause_s = _AGAIN_S
             logger.warning("worker %d (pid %d) ended with status %s; another one is started in %.1f s",
                            self.number, self.pid, status, pause_s)
-            gevent.sleep(pause_s)
+            self._ending.wait(pause_s)
             pause_s = min(2 * pause_s, _AGAIN_MOST_S)
 
     def wake(self):
@@ -173,7 +176,7 @@ class Worker:
 
     def stop(self):
         """Have it drain and end."""
-        self._stopped = True
+        self._ending.set()
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 
@@ -195,11 +198,10 @@ class Worker:
                     self._process.wait()
 
     def _start(self, options, line):
+        options = {**options, "number": self.number, "bind": self.bind, "line": line, "path": sys.path}
         return subprocess.Popen(
-            [sys.executable, "-m", "zstreampub.workers.worker",
-             json.dumps({**options, "number": self.number, "bind": self.bind, "line": line})],
-            stdin=subprocess.DEVNULL, pass_fds=(line,), start_new_session=True,     # ctrl-C is the writer's
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_PACKAGE), *_path_of(os.environ)])})
+            [sys.executable, "-c", _PROGRAM, json.dumps(options)], stdin=subprocess.DEVNULL, pass_fds=(line,),
+            start_new_session=True)     # ctrl-C is the writer's
 
     def _send(self, what):
         if self._line is not None:
@@ -243,7 +245,3 @@ def _recv(line):
         return line.recv(_REPORT_BYTES)
     except ConnectionResetError:
         return b""
-
-
-def _path_of(environment):
-    return [one for one in environment.get("PYTHONPATH", "").split(os.pathsep) if one]
