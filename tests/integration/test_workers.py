@@ -5,35 +5,16 @@ import os
 import signal
 from contextlib import ExitStack
 
-import gevent
 import pytest
 import zerorpc
 
-from tests.processes import DEADLINE_S, ServerProcess, client, controls, messages, wait_until
+from tests.processes import ServerProcess, client, controls, messages, wait_until
+from tests.worker_tools import Crowd, endpoint_of, is_there, workers_of
 from zstreampub import aio
 from zstreampub.client import Client, reader
 from zstreampub.errors import NotWriter
 
 SUBSCRIBERS = 16
-
-
-def workers_of(server, count=2):
-    """Return what the server tells of its workers, once there are *count*."""
-    with Client(server.endpoint, timeout_s=DEADLINE_S) as asking:
-        return wait_until(lambda: (found := asking.about()["workers"]) and len(found) == count and found,
-                          lambda: f"{count} workers\n{server.log()}")
-
-
-def endpoint_of(worker):
-    return next(iter(worker["endpoints"].values()))
-
-
-def is_there(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.fixture
@@ -43,45 +24,8 @@ def server(tmp_path):
         yield server
 
 
-class Crowd:
-    """Subscribers, each with a client of its own, that note what they read, and a publisher."""
-
-    def __init__(self, endpoint, count=SUBSCRIBERS, **options):
-        self.publisher = Client(endpoint, timeout_s=DEADLINE_S)
-        self.clients = [Client(endpoint, timeout_s=DEADLINE_S, **options) for _ in range(count)]
-        self.subscriptions = [one.subscribe("load.>") for one in self.clients]
-        self.read = [[] for _ in self.subscriptions]
-        self._tasks = [gevent.spawn(self._read, *pair) for pair in zip(self.subscriptions, self.read)]
-        self.published = []
-
-    def _read(self, subscription, read):
-        for message in subscription:
-            read.append((message.offset, message.payload))
-
-    def publish(self, count, size=10):
-        """Publish *count* batches of *size*."""
-        for _ in range(count):
-            first = len(self.published)
-            payloads = list(range(first, first + size))
-            start, _ = self.publisher.publish_many(f"load.{first % 7}", payloads)
-            self.published += list(enumerate(payloads, start))
-
-    def finish(self):
-        """Wait until all have everything, see that it is once and in order, and close."""
-        wait_until(lambda: all(len(one) >= len(self.published) for one in self.read),
-                   lambda: f"{len(self.published)} messages for each, not {[len(one) for one in self.read]}")
-        gevent.sleep(0.1)       # a repeated message would come now
-        assert all(one == self.published for one in self.read)
-        self.close()
-
-    def close(self):
-        for one in (*self.clients, self.publisher):
-            one.close()
-        gevent.joinall(self._tasks, timeout=DEADLINE_S, raise_error=True)
-
-
 def test_sixteen_subscribers_are_spread_over_the_workers_and_each_gets_everything_once_in_order(server):
-    crowd = Crowd(server.endpoint)
+    crowd = Crowd(server.endpoint, SUBSCRIBERS)
 
     crowd.publish(200)
 
@@ -115,7 +59,7 @@ def test_a_subscription_begins_at_an_offset_that_its_worker_has_not_seen_yet(ser
 
 
 def test_clients_go_on_without_loss_or_repetition_when_workers_are_killed(server):
-    crowd = Crowd(server.endpoint)
+    crowd = Crowd(server.endpoint, SUBSCRIBERS)
     for _ in range(3):
         crowd.publish(100)
         for worker in workers_of(server):
@@ -129,7 +73,7 @@ def test_clients_go_on_without_loss_or_repetition_when_workers_are_killed(server
 
 
 def test_a_worker_that_is_started_again_gets_its_share_back_and_nobody_misses_anything(server):
-    crowd = Crowd(server.endpoint)
+    crowd = Crowd(server.endpoint, SUBSCRIBERS)
     crowd.publish(20)
     os.kill(workers_of(server)[0]["pid"], signal.SIGKILL)
     wait_until(lambda: workers_of(server, 1), "its end to be seen")
@@ -145,7 +89,7 @@ def test_a_worker_that_is_started_again_gets_its_share_back_and_nobody_misses_an
 
 def test_clients_that_are_back_before_the_workers_go_to_them_when_they_serve(tmp_path):
     with ServerProcess(tmp_path) as alone:
-        crowd = Crowd(alone.endpoint)
+        crowd = Crowd(alone.endpoint, SUBSCRIBERS)
         crowd.publish(20)
         assert len(crowd.publisher.call("subscriptions")) == SUBSCRIBERS
         alone._again["workers"] = 2
@@ -177,7 +121,7 @@ def test_subscribers_of_a_worker_that_hangs_go_on_at_the_writer(tmp_path, monkey
 def test_no_worker_outlives_a_writer_that_was_killed_and_clients_go_on_with_the_next(tmp_path):
     with ServerProcess(tmp_path, workers=2) as first:
         old = [worker["pid"] for worker in workers_of(first)]
-        crowd = Crowd(first.endpoint)
+        crowd = Crowd(first.endpoint, SUBSCRIBERS)
         crowd.publish(50)
 
         first.kill()

@@ -5,12 +5,12 @@ The writer's own environment lends its snapshots; a second process is in tests/i
 
 import pytest
 
+from tests.catching import Catching
 from tests.store_tools import EVERYTHING, Stores, contents, read_all
 from zstreampub.message import Batch
 from zstreampub.settings import Retention, Settings
 from zstreampub.store import Append
 from zstreampub.stores import catchup, writer
-from zstreampub.stores.catchup import FollowedState
 from zstreampub.stores.retention import HISTORY_STEPS
 from zstreampub.topics import PatternSet
 
@@ -20,50 +20,6 @@ def stores(tmp_path):
     stores = Stores("lmdb", tmp_path / "store")
     yield stores
     stores.close_all()
-
-
-class Catching:
-    """A state that follows *store*, and what it was told."""
-
-    def __init__(self, store):
-        self._store = store
-        self.state = FollowedState(Settings())
-        store._environment.read(self.state.load)
-        self.batches = []
-        self.steps = []
-
-    def catch_up(self):
-        """Take everything that is there; return the steps that it took."""
-        steps = [self._step()]
-        while steps[-1].more:
-            steps.append(self._step())
-        self.steps += steps
-        return steps
-
-    def _step(self):
-        step = self._store._environment.read(self.state.step)
-        assert step.end == self.state.end
-        self.batches += step.batches
-        return step
-
-    def check(self):
-        """Fail unless it knows what the writer knows."""
-        ours, theirs = self.state, self._store._state
-        assert (ours.epoch, ours.first, ours.end, ours.mark, ours.time_us) == (
-            theirs.epoch, theirs.first, theirs.end, theirs.mark, theirs.time_us)
-        assert [counters(topic) for topic in ours.topics.all] == [counters(topic) for topic in theirs.topics.all]
-        kept = {batch.first for batch in read_all(self._store)[0]}
-        assert (ours.tail.first, tail_of(ours, kept)) == (theirs.tail.first, tail_of(theirs, kept))
-
-
-def tail_of(state, kept):
-    """Return the runs and keys of the tail that are still in the log; what went before it was seen is in no tail."""
-    return ([run for run in state.tail.runs if run[0] in kept],
-            {digest: offset for digest, offset in state.tail.keys.items() if kept & {offset, offset - 1}})
-
-
-def counters(topic):
-    return {name: getattr(topic, name) for name in topic.__slots__ if name != "limits"}
 
 
 def publish(follower, *topics):
