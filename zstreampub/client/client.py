@@ -4,6 +4,7 @@ It batches what is published, connects anew by itself, retries what may be retri
 resumes its subscriptions where they were. Works in patched and in unpatched processes.
 """
 
+from functools import partial
 from time import monotonic
 from weakref import WeakValueDictionary
 
@@ -58,10 +59,10 @@ class Client(Steering):
         self._name = name
         self._limits_call = None
         self._acks = WeakValueDictionary()      # consumer -> Acks
-        heartbeat_s, zstd = _seconds("heartbeat_s", heartbeat_s), _zstd(compression)
-        self._channels = Channels(addresses, heartbeat_s, self._ask_limits, zstd, bool(verify))
-        self._elsewhere = self._channels.elsewhere = Elsewhere(
-            lambda address: Channels([address], heartbeat_s, _nothing, zstd, bool(verify)), bool(workers))
+        connect = partial(Channels, heartbeat_s=_seconds("heartbeat_s", heartbeat_s), zstd=_zstd(compression),
+                          verify=bool(verify))
+        self._channels = connect(addresses, on_up=self._ask_limits)
+        self._elsewhere = Elsewhere(self._channels, connect, bool(workers))
         self._publisher = Publisher(self._channels)
         self._terms = Terms()
         self.outbox = open_outbox(outbox, self._channels, self._publisher, outbox_max_messages, outbox_max_bytes,
@@ -264,7 +265,7 @@ class Client(Steering):
 
     def ask_workers(self, method, *args):
         """Return what each worker of the server answers to *method*, by its number; who is away is left out."""
-        return self._elsewhere.ask(self._channels.address, self.about().get("workers") or (), method, args)
+        return self._elsewhere.ask(self.about().get("workers") or (), method, args)
 
     # --- the rest ----------------------------------------------------------------------
 
@@ -351,10 +352,6 @@ def _zstd(compression):
     if compression not in (None, ZSTD):
         raise InvalidOption(f"compression is {ZSTD!r} or None, not {compression!r:.60}.", option="compression")
     return None if compression is None else Zstd(MAX_PLAIN_BYTES)
-
-
-def _nothing():
-    pass
 
 
 def _message(fields):

@@ -5,6 +5,7 @@ a worker is made when it is first needed, shared by all subscriptions that are t
 """
 
 from contextlib import suppress
+from time import monotonic
 from urllib.parse import urlsplit
 
 from gevent.event import Event
@@ -13,18 +14,25 @@ from ..errors import ConnectionLost
 from .calls import Call
 
 _ANSWER_S = 3.0             # the longest that a worker may take
+_AVOID_S = 60.0             # where nothing was heard, nobody goes for so long
 _EVERYWHERE = ("*", "0.0.0.0", "[::]")
 
 
 class Elsewhere:
-    """``connect(address)`` returns new Channels; with *allowed* False no subscription goes anywhere."""
+    """Of the server to which *home* are the Channels; ``connect(addresses, on_up=function)`` returns others.
 
-    def __init__(self, connect, allowed):
+    With *allowed* False no subscription goes anywhere.
+    """
+
+    def __init__(self, home, connect, allowed):
+        home.elsewhere = self
+        self._home = home
         self._connect = connect
         self._allowed = allowed
         self._knows = False         # whether the server has heard of workers
         self._learned = Event()
         self._channels = {}         # address -> Channels
+        self._failed = {}           # address -> when
 
     def learn(self, about):
         """Take what the server says of itself, None if it says nothing."""
@@ -40,21 +48,30 @@ class Elsewhere:
         """Whether to tell the server that a subscription can be moved."""
         return self._allowed and self._knows
 
+    def place_in(self, endpoints):
+        """Return where to go of *endpoints*, see :func:`seen_from`; None if that is nowhere, or failed lately."""
+        place = seen_from(self._home.address, endpoints) if type(endpoints) is dict else None
+        return None if monotonic() - self._failed.get(place, -_AVOID_S) < _AVOID_S else place
+
+    def failed(self, address):
+        """Learn that nothing was heard at *address*: nobody else needs to try for a while."""
+        self._failed[address] = monotonic()
+
     def channels_at(self, address):
         """Return the Channels to *address*."""
         self.tidy()
         if address not in self._channels:
-            self._channels[address] = self._connect(address)
+            self._channels[address] = self._connect([address], on_up=_nothing)
         return self._channels[address]
 
-    def ask(self, address, workers, method, args):
+    def ask(self, workers, method, args):
         """Return what each of *workers* (as in the server's ``about()``) answers to *method*, by its number.
 
-        *address* is the writer's. Who cannot be reached is left out.
+        Who cannot be reached is left out.
         """
         found = {}
         for worker in workers:
-            place = seen_from(address, worker["endpoints"])
+            place = seen_from(self._home.address, worker["endpoints"])
             if place is not None:
                 with suppress(ConnectionLost):
                     found[worker["worker"]] = Call(self.channels_at(place), method, args, _ANSWER_S, retry=True).ask()
@@ -73,6 +90,10 @@ class Elsewhere:
         for channels in self._channels.values():
             channels.close()
         self._channels.clear()
+
+
+def _nothing():
+    pass
 
 
 def seen_from(address, endpoints):

@@ -28,7 +28,6 @@ from ..errors import (
 )
 from ..message import Batch
 from .calls import Call
-from .elsewhere import seen_from
 from .stream import Closed, Done, Stream
 from .timing import Backoff
 
@@ -220,8 +219,7 @@ class Reader:
     def _move(self, stream, moved):
         """Go where the server says, or ask again with the wish to stay."""
         stream.drop()
-        endpoints = moved.get("endpoints")
-        address = seen_from(self._home.address, endpoints) if type(endpoints) is dict else None
+        address = self._home.elsewhere.place_in(moved.get("endpoints"))
         self._stays = address is None
         if address is not None:
             self._channels = self._home.elsewhere.channels_at(address)
@@ -233,9 +231,11 @@ class Reader:
         if self._outcome is not None:
             return      # it was closed meanwhile
         if self._is_away and ended is not Closed and ended is not Done:
-            self._channels = self._home
+            away, self._channels = self._channels, self._home
             if not self._is_greeted:    # it cannot be reached there, or is another server
                 self._stays = True
+                if not refused:
+                    self._home.elsewhere.failed(away.address)
                 self._open(0)
                 return
         if ended is Closed or ended is Done:

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from tests.unit.client.fake_server import DEADLINE_S, FakeServer, outcome, spawned
-from zstreampub.client import Client, reader
+from zstreampub.client import Client, elsewhere, reader
 from zstreampub.errors import ConnectionLost, EpochMismatch, LimitExceeded
 
 
@@ -36,6 +36,10 @@ def send_to(place, server, times=1, **fields):
         else:
             server.do_subscribe(request)
     server.on["subscribe"] = subscribe
+
+
+def hold(request):
+    """Leave a request without an answer."""
 
 
 def options_of(server):
@@ -115,6 +119,21 @@ def test_it_stays_at_the_server_if_the_worker_cannot_be_reached(server, client, 
     assert subscription.offset == 4
     assert [one.get("movable") for one in options_of(server)] == [True, None]
     assert options_of(server)[1]["start"] == 4
+
+
+def test_where_one_has_heard_nothing_no_other_goes_for_a_while(server, worker, client, monkeypatch):
+    monkeypatch.setattr(reader, "_AWAY_S", 0.05)
+    worker.on["subscribe"] = hold
+    send_to(worker.endpoint, server, times=100, offset=4)
+    client.subscribe("a")
+
+    client.subscribe("b")
+
+    assert len(worker.named("subscribe")) == 1
+    assert [one.get("movable") for one in options_of(server)] == [True, None, True, None]
+    monkeypatch.setattr(elsewhere, "_AVOID_S", 0.0)
+    client.subscribe("c")
+    assert len(worker.named("subscribe")) == 2
 
 
 def test_it_stays_at_the_server_if_another_log_is_at_the_workers_place(server, worker, client):
