@@ -432,3 +432,15 @@ class TestMessages:
         follower.publish("a", payload)
 
         assert store.get(len(stored)).first == len(stored)
+
+    def test_what_other_processes_are_to_see_lmdb_has_before_it_is_told(self, images):
+        store, follower = images.open()
+        told = []
+        publish_alone(follower, 0)
+        publish_alone(follower, 1)
+        store.show(lambda: told.append(images.crashed("data.mdb")[0].bounds()))
+        assert images.crashed("data.mdb")[0].bounds() == (0, 2)
+
+        publish_alone(follower, 2)
+
+        assert told == [(0, 2), (0, 3)]

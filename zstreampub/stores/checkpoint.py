@@ -175,7 +175,7 @@ class LmdbState(LogState):
         for _ in self.journal.load(txn, db.journal):
             pass
         self._load_ids(txn, db)
-        self._load_topics(txn, db)
+        load_topics(self.topics, txn, db)
         self.producers.load((bytes(name), bytes(record)) for name, record in txn.cursor(db.producers))
         self._roll_forward(txn, db)
         for limits in self.topics.limits:
@@ -223,18 +223,6 @@ class LmdbState(LogState):
             for block in unpack_blocks(record):
                 self.ids.add(*block)
 
-    def _load_topics(self, txn, db):
-        names = []
-        for key, joined in txn.cursor(db.names):
-            if NUMBER.unpack(key)[0] != len(names) + 1:
-                raise StoreCorrupt(f"The name of topic {len(names) + 1} is missing.")
-            names += str(joined, "utf-8").split("\0")
-        counters = {}
-        for key, value in txn.cursor(db.counters):
-            counters.update(unpack_page(NUMBER.unpack(key)[0], value))
-        for id, name in enumerate(names, 1):
-            self.topics.add(Topic(id, name, *counters.get(id, ())))
-
     def _roll_forward(self, txn, db):
         touched = {}
         for run in runs_from(txn, db, min(self.checkpoint, self.tail.first)):
@@ -270,6 +258,19 @@ def _id_blocks(group):
     """Return the ids of *group* as a list of at most one block."""
     digests = group.ids.digests
     return [pack_block(group.time_us, digests, group.ids.offsets)] if digests else []
+
+
+def load_topics(topics, txn, db):
+    """Add the topics that *topics* has not yet, with their counters as they were saved last."""
+    counters = {}
+    for key, value in txn.cursor(db.counters) if not len(topics) else ():
+        counters.update(unpack_page(NUMBER.unpack(key)[0], value))
+    cursor = txn.cursor(db.names)
+    for key, joined in cursor.iternext() if cursor.set_range(NUMBER.pack(len(topics) + 1)) else ():
+        if NUMBER.unpack(key)[0] != len(topics) + 1:
+            raise StoreCorrupt(f"The name of topic {len(topics) + 1} is missing.")
+        for id, name in enumerate(str(joined, "utf-8").split("\0"), len(topics) + 1):
+            topics.add(Topic(id, name, *counters.get(id, ())))
 
 
 def pack_sequences(sequences):

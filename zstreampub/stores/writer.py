@@ -55,6 +55,7 @@ class Writer:
         self._tell = tell
         self._queue = _SimpleQueue()
         self.keeper = Keeper(environment, state, settings, tell)
+        self.notes_runs = True      # somebody else may set it
         self._close = None
         self._folds = []
         self._fold_soon = False
@@ -187,7 +188,7 @@ class Writer:
         if not runs:
             return state.note(group, None)
         (placed, packed), *more = runs
-        if more or len(packed) > NOTE_BYTES:
+        if more or len(packed) > NOTE_BYTES or not self.notes_runs:
             return False
         if not state.notes.runs and not self._environment.make_room(FOLD_ROOM_BYTES):
             return False
