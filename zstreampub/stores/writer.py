@@ -90,6 +90,7 @@ class Writer:
             self._commit(appends)
         if self._state.notes and self._is_time_to_fold(appends):
             self._fold()
+        self._fold_soon = False
         self._tell_folds()
         self.keeper.turn(len(appends))
         if time.monotonic() - self._checked_at > READER_CHECK_S:
@@ -257,7 +258,6 @@ class Writer:
         except StoreFull as error:      # it is on disk where it is
             for fold in self._folds:
                 fold.error = error
-        self._fold_soon = False
 
     def _tell_folds(self):
         folds, self._folds = self._folds, []
