@@ -444,3 +444,27 @@ class TestMessages:
         publish_alone(follower, 2)
 
         assert told == [(0, 2), (0, 3)]
+
+    @pytest.mark.parametrize("look, found", [
+        (lambda store: (chunk := store.read(0, EVERYTHING, PLENTY, 10, 10_000, 0)) and (
+            contents(chunk.batches), chunk.next), ([(0, "a", 0), (1, "a", 1)], 2)),
+        (lambda store: contents(store.newest(EVERYTHING, PLENTY)), [(1, "a", 1)]),
+        (lambda store: contents([store.last("a")]), [(1, "a", 1)]),
+        (lambda store: store.offset_at(1 << 62), 2),
+        (lambda store: store.offset_of_last(EVERYTHING, 2), 1),
+        (lambda store: store.measure(EVERYTHING, 0, PLENTY).messages, 2),
+    ])
+    def test_what_is_noted_while_a_reader_is_on_its_way_is_not_passed_over(self, images, monkeypatch, look, found):
+        store, follower = images.open()
+        publish_alone(follower, 0)
+        publish_alone(follower, 1)
+        in_thread = store._in_thread
+
+        def after_one_more(*arguments):
+            monkeypatch.undo()
+            publish_alone(follower, 2)
+            return in_thread(*arguments)
+        monkeypatch.setattr(store, "_in_thread", after_one_more)
+
+        assert look(store) == found
+        assert len(contents(read_all(store)[0])) == 3

@@ -192,9 +192,11 @@ class LmdbStore(Looking):
 
     # --- looking -------------------------------------------------------------------
 
-    def _settle(self, next):
-        if min(next, self._state.end) > self._state.written:
+    def _settled(self, next=None):
+        next = super()._settled(next)
+        if next > self._state.written:
             self._order(Fold)
+        return next
 
     def journal(self):
         first, noted = self._state.notes.kept
@@ -215,7 +217,7 @@ class LmdbStore(Looking):
                 "group_batches": writer.group_batches.summary(), "commit_us": writer.commit_us.summary()}
 
     def check(self):
-        self._settle(self._state.end)
+        self._settled()
         self._read(check_store, self._settings)
 
 

@@ -37,18 +37,19 @@ class Looking(Store):
         return self._state.mark
 
     def read(self, cursor, wanted, next, max_messages, max_bytes, trims):
+        next = self._settled(next)
+
         def work():
             choice = reading.Choice(self._state, wanted)    # before the snapshot
             return self._environment.read(
                 reading.read, self._state, choice, cursor, wanted, next, max_messages, max_bytes, trims)
-        self._settle(next)
         return self._in_thread(work)
 
     def get(self, offset):
         if not 0 <= offset < self._state.end:
             self._check_open()
             return None
-        self._settle(offset + 1)
+        self._settled(offset + 1)
         return self._read(reading.message_at, self._state, offset)
 
     def last(self, topic, key=None):
@@ -58,7 +59,7 @@ class Looking(Store):
             return None
         while True:
             sought = reading.Sought(self._state, found, key)
-            self._settle(sought.next)
+            self._settled(sought.next)
             batch, mark = self._read(reading.last, self._state, sought)
             if batch is not None or mark <= sought.mark:    # else it has been removed in between
                 return batch
@@ -66,7 +67,7 @@ class Looking(Store):
     def newest(self, wanted, next):
         for _ in range(NEWEST_TRIES):
             mark = self._state.mark
-            self._settle(next)
+            next = self._settled(next)
             batches, complete = self._newest(wanted, next)
             if complete or mark == self._state.mark:
                 break           # else one of them was removed in between, for there is a newer one
@@ -93,13 +94,11 @@ class Looking(Store):
         return choice, offsets, behind
 
     def offset_at(self, time_us):
-        end = self._state.end
-        self._settle(end)
-        return self._read(reading.offset_at, end, time_us)
+        return self._read(reading.offset_at, self._settled(), time_us)
 
     def offset_of_last(self, wanted, count):
         choice = self._in_thread(reading.Choice, self._state, wanted)
-        self._settle(choice.end)
+        self._settled(choice.end)
         offset = before = choice.end
         while count > 0 and before:     # a turn for each step, for others wait for the threads as well
             found, count, before = self._read(reading.count_back, choice, before, count)
@@ -110,8 +109,8 @@ class Looking(Store):
         return self._in_thread(self._state.topics.maps, wanted)
 
     def measure(self, wanted, first, next):
+        next = self._settled(next)
         count = self._in_thread(measuring.Measuring, self._state, wanted, first, next)
-        self._settle(next)
         while not count.done:       # a turn for each step, see offset_of_last
             self._read(count.step)
         return count.measure()
@@ -119,8 +118,13 @@ class Looking(Store):
     def records(self, prefix, after=None, most=1000):
         return self._read(read_records, prefix, after, most)
 
-    def _settle(self, next):
-        """Wait until LMDB has everything below *next* that the state knows of: those who read see nothing else."""
+    def _settled(self, next=None):
+        """Return *next*, or the end of the log as it is now if that is less, once LMDB has everything below it.
+
+        Nothing else is seen by who reads, though the state may know of more.
+        """
+        end = self._state.end
+        return end if next is None else min(next, end)
 
     # --- threads -------------------------------------------------------------------
 
