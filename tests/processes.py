@@ -118,12 +118,13 @@ class ServerProcess(Child):
     of the first. *endpoint* is given to serve on the same port again.
     """
 
-    def __init__(self, directory, store=None, endpoint="tcp://127.0.0.1:0", service=None, clock=None, **settings):
+    def __init__(self, directory, store=None, endpoint="tcp://127.0.0.1:0", service=None, clock=None, workers=0,
+                 **settings):
         self.directory = Path(directory)
         self.store = store or f"lmdb:{self.directory / 'store'}"
-        self._again = dict(store=store, service=service, clock=clock, **settings)
+        self._again = dict(store=store, service=service, clock=clock, workers=workers, **settings)
         options = {"bind": endpoint, "store": self.store, "settings": settings, "service": service,
-                   "clock": str(clock) if clock else None}
+                   "clock": str(clock) if clock else None, "workers": workers}
         super().__init__(self.directory, "tests.serving", json.dumps(options))
         try:
             ready = wait_until(lambda: self.said() or not self.running, lambda: f"a server\n{self.log()}")

@@ -1,6 +1,6 @@
 """The server process of a test: ``python -m tests.serving OPTIONS`` with OPTIONS as JSON.
 
-It is ``zstreampub.server.serve`` with two additions: a ``census`` of what lives in the
+It is ``zstreampub.serving.serve`` with two additions: a ``census`` of what lives in the
 process, and, where asked for, a clock that the test can set. Says its endpoint when ready.
 """
 
@@ -14,7 +14,7 @@ import time
 import gevent
 import zmq
 
-from zstreampub import server as served
+from zstreampub import serving as served
 from zstreampub.service import Service
 from zstreampub.settings import Retention, Settings
 
@@ -40,7 +40,8 @@ def main():
     settings = dict(options["settings"])
     if "retention" in settings:
         settings["retention"] = tuple(Retention(**rule) for rule in settings["retention"])
-    served.serve([options["bind"]], options["store"], Settings(**settings), _ready)
+    served.serve([options["bind"]], options["store"], Settings(**settings), _ready,
+                 options["workers"], ["tcp://127.0.0.1:0"] * options["workers"])
 
 
 def _ready(server, broker):

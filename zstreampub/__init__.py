@@ -35,7 +35,8 @@ _HOMES = {
     "Table": "facade.ackqueue",
     "ThreadedReceiver": "receive",
     "UniqueAckQueue": "facade.ackqueue",
-    "serve": "server",
+    "Workers": "workers",
+    "serve": "serving",
 }
 
 __all__ = ["Batch", "GapError", "Message", "Undecodable", "ZStreamPubError", "__version__", *_HOMES]

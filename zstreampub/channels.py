@@ -154,6 +154,11 @@ class Stream(Channel):
         feed.subscription.on_ready = self.wake
         self.wake()
 
+    def move(self, moved):
+        """Answer that the client is to subscribe elsewhere, and close."""
+        self.lane.send(self.peer, self._head + wire.pack({"control": "moved", **moved.facts}))
+        self.fail(moved)
+
     def wake(self):
         """There may be something to send: get in line."""
         if not self.queued and self.feed is not None:

@@ -101,6 +101,10 @@ class UnknownMethod(RequestError):
     """No such method; ``zerorpc ADDRESS`` or ``Client.methods()`` lists what there is."""
 
 
+class NotWriter(RequestError):
+    """The process that was asked only reads the log; ``writer`` has the endpoints of the one that writes it."""
+
+
 class MalformedRequest(RequestError):
     """The frame is not a zerorpc request, or its arguments do not fit the method."""
 
@@ -133,6 +137,11 @@ class SubscriberSilent(SubscriptionEnded):
 
 class ServerDraining(SubscriptionEnded):
     """The server is shutting down; connect again and resume."""
+
+
+class Moved(SubscriptionEnded):
+    """The subscriber, who said that it can go elsewhere, is to subscribe at one of ``endpoints``, a map from the
+    writer's to those of a worker."""
 
 
 class Unsubscribed(SubscriptionEnded):

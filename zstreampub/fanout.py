@@ -7,6 +7,8 @@ readers that are only just behind.
 
 import time
 from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
 
 import gevent
 
@@ -17,6 +19,11 @@ _TURN_S = 0.003             # how long the fan-out may hold the hub
 _TAIL_BYTES = 4 << 20       # of the newest batches, kept for readers that are only just behind
 _TAIL_MESSAGES = 1 << 16    # of them: tiny ones weigh more than their bytes
 _ROUTES = 8192              # topics whose subscriptions are remembered
+
+
+class _Tear(NamedTuple):
+    next: int
+    lapse: Callable
 
 
 class FanOut:
@@ -82,6 +89,13 @@ class FanOut:
             if not self._turn():
                 gevent.spawn(self._deliver_rest)
 
+    def tear(self, next, lapse):
+        """Go on at *next*, once all that was delivered before is fanned out: what lies between is only in the log.
+
+        ``lapse()`` is called there, to have the subscriptions read it.
+        """
+        self.deliver([_Tear(next, lapse)])
+
     def _deliver_rest(self):
         done = False
         while not done:
@@ -113,7 +127,9 @@ class FanOut:
         """Fan out each append, then have its publisher answered; yield after each batch."""
         while self._waiting:
             append = self._waiting.popleft()
-            if append.error is not None or append.duplicate:
+            if isinstance(append, _Tear):
+                self._go_on_at(append)
+            elif append.error is not None or append.duplicate:
                 self._answer(append)
             else:
                 yield from self._fan_out(append)
@@ -133,6 +149,13 @@ class FanOut:
             self._hold(append, holders)
         else:
             self._answer(append)
+
+    def _go_on_at(self, tear):
+        self._tail.clear()
+        self._tail_bytes = self._tail_messages = 0
+        self._tail_first = tear.next
+        tear.lapse()
+        self.next = tear.next
 
     def _hold(self, append, holders):
         """Answer *append* when all *holders* have room for it."""

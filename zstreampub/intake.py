@@ -3,6 +3,8 @@
 A publisher's greenlet only queues and waits: whatever happens to it, commit and fan-out stay together.
 """
 
+from typing import Any
+
 from gevent.event import AsyncResult, Event
 
 from .checks import check_options
@@ -19,20 +21,21 @@ from .message import Batch
 from .payload import check_message_size
 from .publishing import PLAIN, TERMS, Order, check_may_publish, parse_terms, publish_many_result, publish_result
 from .store import Append
-from .threads.waits import thread_id
 
 
 class Intake:
-    """The publishing half of a Broker, which gives it ``schedule`` and ``receipts``."""
+    """The publishing half of a Broker, which is an Outlet besides, and gives it ``schedule`` and ``receipts``."""
 
-    def __init__(self, store, settings):
-        self.store = store
-        self.settings = settings
-        self.schedule = self.receipts = None
+    schedule: Any
+    receipts: Any
+    store: Any
+    settings: Any
+    failed: Any
+    check_thread: Any
+    _draining: bool
+
+    def __init__(self):
         self.pending_bytes = self.refused = 0
-        self.failed = None                  # why the store died, if it did
-        self._thread = thread_id()
-        self._draining = False
         self._idle = Event()
         self._idle.set()
 
@@ -151,12 +154,6 @@ class Intake:
             self.refused += 1
             raise Overloaded(f"{self.pending_bytes} bytes wait for the disk already (max_pending_bytes is "
                              f"{limits.max_pending_bytes}). Try again a little later.", limit=limits.max_pending_bytes)
-
-    def check_thread(self):
-        """Raise RuntimeError in any thread but the one that opened it."""
-        if thread_id() != self._thread:
-            raise RuntimeError("This broker belongs to the thread that opened it. "
-                               "Take broker.for_threads() there, and use that here.")
 
 
 def _waited_for(answer, timeout_s):

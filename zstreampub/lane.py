@@ -17,7 +17,7 @@ from gevent.event import Event
 
 from . import requests, steering, wire
 from .channels import Call, Channel, Peer, PublishCall, Stream
-from .errors import InternalError, LimitExceeded, RequestError, ZStreamPubError
+from .errors import InternalError, LimitExceeded, Moved, RequestError, ZStreamPubError
 from .gather import Gatherer
 from .handouts import open_feed
 from .leavers import Leavers
@@ -148,6 +148,9 @@ class Lane:
             if self._hooks.wanted:
                 stream.on_end = self._hooks.before(stream.peer, header, "subscribe", args)
             subscription = self._broker.subscribe(**arguments)
+        except Moved as moved:
+            stream.move(moved)
+            return
         except BaseException as error:      # also a hook's SystemExit, which would end the process
             stream.fail(error if self._is_callers(error) else self._broker.report(error))
             return

@@ -25,7 +25,7 @@ _RETRY_OPTIONS = ("producer", "sequence", "deadline", "deadline_clock")
 _PUBLISH_OPTIONS = ("headers", "key", "id", *TERMS, *_RETRY_OPTIONS)
 _PUBLISH_MANY_OPTIONS = ("headers", "keys", "ids", *TERMS, *_RETRY_OPTIONS)
 _SUBSCRIBE_OPTIONS = ("start", "until", "epoch", "policy", "max_messages", "max_bytes", "block_timeout_s",
-                      "format", "compression", "name", "filters", "consumer")
+                      "format", "compression", "name", "filters", "movable", "consumer")
 FORMATS = ("map", "batch")
 
 
@@ -129,6 +129,9 @@ def parse_subscribe(patterns=None, options=None):
     name = options.get("name")
     if name is not None and not (isinstance(name, str) and len(name) <= 255):
         raise InvalidOption("name is text of at most 255 characters.", option="name")
+    if not isinstance(options.get("movable"), (bool, type(None))):
+        raise InvalidOption("movable is true or false: whether this client can subscribe at another endpoint.",
+                            option="movable")
     options = {name: value for name, value in options.items() if value is not None}
     return form, {"patterns": patterns, **options}
 

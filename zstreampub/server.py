@@ -5,11 +5,11 @@ hooks and middleware. The hot calls of a :class:`~zstreampub.service.Service` go
 lane; everything else through zerorpc's patterns on channels of ours.
 """
 
+import ctypes
 import errno
 import gc
 import logging
 import resource
-import signal
 import sys
 from contextlib import suppress
 
@@ -20,7 +20,6 @@ from gevent.event import Event
 from zerorpc.core import ServerBase
 from zerorpc.events import Events
 
-from .broker import Broker
 from .errors import BindError, InvalidOption
 from .lane import Lane
 from .methods import Functor, Hooked, MethodCall
@@ -36,8 +35,11 @@ _PIPE_FRAMES = 1_000            # that wait for one peer inside ZeroMQ, then its
 _LINGER_MS = 2_000
 _PROBE_AFTER_S = 30             # of silence: whether the machine of an idle connection is still there (Linux: 2 h)
 _PROBE_EVERY_S = 10
-_SWITCH_S = 0.0005              # see serve()
-_GARBAGE_OBJECTS = 50_000       # see serve()
+_SWITCH_S = 0.0005              # see tune_process()
+_GARBAGE_OBJECTS = 50_000       # see tune_process()
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3       # as <malloc.h> has them
+_MAPPED_BYTES = 1 << 20         # only what is larger is taken from the system by itself, and given back
+_KEPT_BYTES = 16 << 20
 
 
 class Server(zerorpc.Server):
@@ -168,32 +170,29 @@ def _express(methods):
                      if getattr(type(methods), name) is getattr(Service, name) and name not in vars(methods))
 
 
-def serve(bind, store_url, settings=None, ready=None):
-    """Open the store, serve it on *bind* (a list of endpoints) until SIGTERM or SIGINT, drain, close.
+def tune_process():
+    """Make this process a good one for a server that has it to itself.
 
-    ``ready(server, broker)`` is called once, when clients can connect. Raises StoreError and
-    its kin if the store cannot be opened or dies.
-
-    The process's thread switch interval is set to 0.5 ms: with Python's 5 ms the writer thread waits
-    that long for a busy hub, at every commit. Garbage is collected after 50,000 new objects rather than 700:
-    nothing here makes circles, and to look at a million pending messages holds the hub for 0.3 s.
-    It may open as many files as the system lets it.
+    The thread switch interval is set to 0.5 ms: with Python's 5 ms the writer thread waits that long for a busy hub, at
+    every commit. Garbage is collected after 50,000 new objects rather than 700: nothing here makes circles, and to
+    look at a million pending messages holds the hub for 0.3 s. Memory that is freed is kept for the next frame, up to
+    16 MiB. It may open as many files as the system lets it.
     """
     sys.setswitchinterval(_SWITCH_S)
     gc.set_threshold(_GARBAGE_OBJECTS)
+    _keep_memory()
     _allow_connections()
-    with Broker.open(store_url, settings) as broker:
-        server = Server(Service(broker))
-        try:
-            _bind(server, bind)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                gevent.signal_handler(number, server.stop)
-            if ready is not None:
-                ready(server, broker)
-            server.run()
-            server.drain()
-        finally:
-            server.close()
+
+
+def _keep_memory():
+    """Have malloc keep what a frame needs, rather than give it back and take it again, page by page, with each frame.
+
+    By its own rules it does that for 128 KiB and more, which is what a frame has; it costs the hub half as much again.
+    """
+    with suppress(OSError, AttributeError):     # not every C library has it
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _allow_connections():
@@ -206,7 +205,8 @@ def _allow_connections():
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _bind(server, endpoints):
+def bind_all(server, endpoints):
+    """Have *server* listen on *endpoints*. Raises BindError."""
     for endpoint in endpoints:
         try:
             server.bind(endpoint)

@@ -57,7 +57,7 @@ class Service(ConsumerMethods):
         """Stream the messages of topics that match; patterns: text or a list, '>' for all.
 
         options: start, until, epoch, policy, max_messages, max_bytes, block_timeout_s, format, compression, name,
-        filters.
+        filters, movable.
         With consumer (a name): join that durable consumer and share its messages; acknowledge with ack.
         """
         form, arguments = requests.parse_subscribe(patterns, options)
@@ -122,13 +122,14 @@ class Service(ConsumerMethods):
 
     @described
     def about(self):
-        """Return version, epoch, bounds of the log, the server's clock, heartbeat and limits."""
+        """Return version, epoch, bounds of the log, the server's clock, heartbeat and limits, and its workers."""
         broker, settings = self._broker, self._broker.settings
         limits = ("heartbeat_s", "keepalive_s", "max_message_bytes", "max_batch_messages", "max_batch_bytes",
                   "queue_messages", "queue_bytes", "policy")
         return {"version": __version__, "epoch": broker.epoch, "first": broker.store.bounds()[0],
                 "next": broker.next, "clock": time.monotonic(), "time": time.time(),
                 "compressions": [ZSTD] if broker.zstd else [],
+                "workers": broker.workers.describe() if broker.workers else [],
                 **{name: getattr(settings, name) for name in limits}}
 
     def _publish(self, name, *args):

@@ -107,6 +107,13 @@ class Subscription(Taking):
             self.cursor = self.until
             self._wake()
 
+    def lapse(self):
+        """Leave the live feed, which lacks what comes next: the log tells what of it is left."""
+        if self.live and not self._closed:
+            self.cursor = max(self.cursor, min(self._broker.next, self.until))
+            self.live = False
+            self._refill()
+
     def _cut(self, batch):
         start = max(self.cursor - batch.first, 0)
         stop = min(self.until - batch.first, batch.count)

@@ -31,6 +31,7 @@ rows.RECORD_BYTES = 100
 stores = Stores("lmdb", sys.argv[1])
 store, follower = stores.open(Settings(durability=sys.argv[2]))
 said = os.open(sys.argv[1] + "/said", os.O_WRONLY | os.O_CREAT)
+alone_said = os.open(sys.argv[1] + "/alone", os.O_WRONLY | os.O_CREAT)
 for at in range(120):
     append = follower.append(Batch.of(f"t.{at % 3}", [at] * 3, keys=["k", None, None], ids=[str(at), None, None]),
                              Batch.of("u", [b"x" * 3000]), producer=b"p", sequence=at, changes=[b"%d" % at] * 2,
@@ -38,6 +39,9 @@ for at in range(120):
     for _ in range(at % 4):
         follower.append(changes=[b"%d" % at])
     os.write(said, b"%d %d %d\\n" % (at, *append.firsts))
+    for part in range(at % 3):
+        alone = follower.append(Batch.of("alone", [[at, part]], keys=["k"], ids=["%d %d" % (at, part)]))
+        os.write(alone_said, b"%d %d %d\\n" % (at, part, alone.firsts[0]))
     if at % 20 == 19:
         store.trim(PatternSet(["u"]), append.firsts[0] - 20)
     if at == 70:
@@ -48,8 +52,7 @@ os._exit(0)
 
 
 def cut(events, chance, place):
-    """Leave in *place* what a disk may hold if the power goes after *events*; return what had been said."""
-    said = b"".join(content for _, name, _, content in events if name == "said")
+    """Leave in *place* what a disk may hold if the power goes after *events*; return what was said of each kind."""
     place.mkdir()
     for file, size in SIZES.items():
         synced, loose = {}, []
@@ -70,6 +73,11 @@ def cut(events, chance, place):
         synced.update((page, content) for page, content in loose if chance.random() < 0.5)
         if synced:
             write(place / file, synced, size)
+    return lines_of(events, "said"), lines_of(events, "alone")
+
+
+def lines_of(events, file):
+    said = b"".join(content for _, name, _, content in events if name == file)
     return [tuple(map(int, line.split())) for line in said.splitlines()]
 
 
@@ -104,6 +112,15 @@ def check_what_goes_together(store, follower, found, said):
         assert repeat.duplicate and found[repeat.firsts[0]] == number
 
 
+def check_what_came_alone(follower, found, said):
+    """Single publishes, which are noted: those *said* are there, and once."""
+    for number, part, first in said:
+        assert found[first] == [number, part]
+    for number, part, first in said[-3:]:
+        repeat = follower.append(Batch.of("alone", [0], ids=[f"{number} {part}"]))
+        assert (repeat.firsts, repeat.duplicate) == ([first], True)
+
+
 @pytest.mark.parametrize("durability", ["sync", "relaxed"])
 def test_what_was_answered_survives_a_power_cut(recorder, tmp_path, durability):
     events = record_run(recorder, WRITER, tmp_path / "run", durability)
@@ -113,7 +130,7 @@ def test_what_was_answered_survives_a_power_cut(recorder, tmp_path, durability):
 
     for number in range(CUTS):
         at = chance.randrange(begun, len(events))
-        said = cut(events[:at + 1], chance, tmp_path / str(number))
+        said, alone = cut(events[:at + 1], chance, tmp_path / str(number))
         stores = Stores("lmdb", tmp_path / str(number))
         store, follower = stores.open(Settings(durability=durability))
         store.check()
@@ -123,6 +140,7 @@ def test_what_was_answered_survives_a_power_cut(recorder, tmp_path, durability):
         lost += missing
         assert missing <= (durability == "relaxed")
         assert there == [number for number, _, _ in said][:len(there)], "only the last commit may be missing"
+        check_what_came_alone(follower, found, alone if durability == "sync" else alone[:-1])
         check_what_goes_together(store, follower, found, said[-1][0] if said and durability == "sync" else -1)
         assert follower.publish("new", 1) > max(next for _, _, next in said), "no offset is given twice"
         assert store.topics(EVERYTHING)

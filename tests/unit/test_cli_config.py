@@ -17,9 +17,9 @@ from zstreampub.version import __version__
 def served(monkeypatch):
     """Run ``zstreampub serve`` with a server that only notes how it was called."""
     calls = []
-    server = ModuleType("zstreampub.server")
-    server.serve = lambda *args, **kwargs: calls.append(args)       # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "zstreampub.server", server)
+    server = ModuleType("zstreampub.serving")
+    server.serve = lambda *args, **kwargs: calls.append(args[:3])       # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "zstreampub.serving", server)
     monkeypatch.setattr("zstreampub.cli.serve.configure_logging", lambda level: None)
 
     def run(*args, env=None):

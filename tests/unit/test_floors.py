@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 
 # Lowest first. "name" is zstreampub/name.py, "name/" is the folder with all in it.
 GROUND = [      # what server and client share
-    {"errors", "stats", "version", "clock"},
+    {"errors", "stats", "version", "clock", "logs"},
     {"topics", "wire", "payload", "checks", "threads/", "disk/"},
     {"columns", "codecs"},
     {"single"},
@@ -28,10 +28,12 @@ FLOORS = [
     {"start", "stores/", "queue", "feed", "steering", "channels", "leavers", "gather"},
     {"subscription", "requests", "handouts", "consumer_methods"},
     {"fanout", "filtered", "sifter"},
-    {"consumers/", "schedule", "receipts", "intake"},
+    {"consumers/", "schedule", "receipts", "intake", "outlet"},
     {"broker"},
     {"service", "methods", "lane"},
     {"server"},
+    {"workers/"},
+    {"serving"},
     {"facade/"},
     {"cli/"},
     {"__init__"},       # the roof: the public names

@@ -10,8 +10,8 @@ import lmdb
 import pytest
 
 from tests.store_tools import DEADLINE_S, EVERYTHING, PLENTY, Stores, contents, read_all
-from zstreampub.disk import environment
-from zstreampub.disk.environment import READ_THREADS
+from zstreampub.disk import environment, snapshots
+from zstreampub.disk.snapshots import READ_THREADS
 from zstreampub.errors import StoreClosed, StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreVersion
 from zstreampub.message import Batch
 from zstreampub.settings import Settings
@@ -296,7 +296,7 @@ class TestWhatIsNoStore:
 class TestItsThreads:
     def test_the_hub_runs_on_while_a_commit_is_at_the_disk(self, stores, monkeypatch):
         store, follower = stores.open()
-        gate, passed = environment._SimpleQueue(), []
+        gate, passed = snapshots._SimpleQueue(), []
         write_once = environment.Environment._write_once
 
         def slow(self, work):
@@ -317,7 +317,7 @@ class TestItsThreads:
 
     def test_what_comes_while_a_commit_is_at_the_disk_is_the_next_group(self, stores, monkeypatch):
         store, follower = stores.open()
-        gate, entered = environment._SimpleQueue(), environment._SimpleQueue()
+        gate, entered = snapshots._SimpleQueue(), snapshots._SimpleQueue()
         write_once = environment.Environment._write_once
 
         def slow(self, work):
@@ -362,7 +362,7 @@ class TestItsThreads:
         def full(self, work):
             write_once(self, lambda txn, db: (work(txn, db), txn.put(b"x" * 600, b"")))
         monkeypatch.setattr(environment.Environment, "_write_once", full)
-        monkeypatch.setattr(environment, "_translated", lambda error: StoreFull("imagined"))
+        monkeypatch.setattr(environment, "translated", lambda error: StoreFull("imagined"))
         failed = follower.append_all([Append([Batch.of("b", [2]), Batch.of("c", [2])], producer=b"p", sequence=1)
                                       for _ in range(2)])
         monkeypatch.undo()
@@ -376,7 +376,7 @@ class TestItsThreads:
     def test_who_relied_on_others_of_a_failed_group_fails_with_them(self, stores, monkeypatch, light_goes_through):
         store, follower = stores.open()
         follower.append(Batch.of("a", [0], ids=["known"]))
-        gate, entered = environment._SimpleQueue(), environment._SimpleQueue()
+        gate, entered = snapshots._SimpleQueue(), snapshots._SimpleQueue()
         write_once = environment.Environment._write_once
 
         def write(self, work):

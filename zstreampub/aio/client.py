@@ -108,6 +108,7 @@ class Client:
     unsubscribe = _carried(own.Client.unsubscribe)
     stats = _carried(own.Client.stats)
     about = _carried(own.Client.about)
+    ask_workers = _carried(own.Client.ask_workers)
     get = _carried(own.Client.get)
     last = _carried(own.Client.last)
 

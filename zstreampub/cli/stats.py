@@ -8,9 +8,12 @@ from .screen import Out, show_pairs, to_json
 @option("--json", "as_json", is_flag=True, help="JSON also on a terminal.")
 @client_options
 def stats(as_json, address, timeout_s):
-    """Show the server's counters; docs/operations.rst says what each means."""
+    """Show the counters of the server and its workers; docs/operations.rst says what each means."""
     with connected(address, timeout_s) as client:
         counters = client.stats()
+        workers = client.ask_workers("stats")
+    if workers:
+        counters["workers"] = {str(number): theirs for number, theirs in workers.items()}
     out = Out()
     if as_json or not out.is_terminal:
         out.write(to_json(counters))

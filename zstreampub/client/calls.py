@@ -40,6 +40,16 @@ class Call:
             raise InvalidPayload(f"The arguments of {self._method!r} cannot be carried as msgpack: {error}.") from error
         return self
 
+    def ask(self):
+        """Send it and wait for the answer; return that, or raise its error."""
+        self.check()
+        self._channels.expire(self)
+        self._channels.open(self)
+        try:
+            return self.future.get()
+        finally:
+            self._channels.forget(self)     # whoever waited may have been killed
+
     def frames(self):
         """Return what opens the channel."""
         self._sent = True

@@ -60,6 +60,7 @@ class Channels:
         self._addresses = list(addresses)
         self._on_up = on_up
         self.on_ready = lambda: None
+        self.elsewhere = None       # where else subscriptions may go, None: nowhere
         self._channels = {}         # id -> channel
         self._unsent = {}           # id -> channel, of those that the server has not been sent yet
         self._streams = {}          # stream -> None: those that have heartbeats
@@ -94,6 +95,16 @@ class Channels:
     @property
     def is_open(self):
         return self._closed is None
+
+    @property
+    def is_unused(self):
+        """Whether nothing is open, or about to be."""
+        return not self._channels
+
+    @property
+    def address(self):
+        """Where the server is that is connected to, or is tried now."""
+        return self._addresses[0]
 
     @property
     def server(self):

@@ -4,6 +4,8 @@ It batches what is published, connects anew by itself, retries what may be retri
 resumes its subscriptions where they were. Works in patched and in unpatched processes.
 """
 
+from functools import partial
+from time import monotonic
 from weakref import WeakValueDictionary
 
 from ..codecs import encode, encode_one
@@ -19,6 +21,7 @@ from .calls import Call
 from .channels import Channels
 from .consumption import Consumption, new_member
 from .delivery import fetched
+from .elsewhere import Elsewhere
 from .outbox.option import open_outbox, refuse_with
 from .ports import ClientPort
 from .producer import Producer
@@ -41,14 +44,14 @@ class Client(Steering):
     probed; after two that are not answered it is lost and made anew. *name* is the default
     name of its subscriptions. *compression* "zstd": batches travel compressed in both directions where the server
     can do that, else plain; docs/codecs.rst says what it is worth. *verify*: check all that is read by the checksum
-    that its publisher made; what does not fit is asked for again, and then raised as StoreCorrupt. *outbox*: a
-    directory where what is published is kept first, see docs/outbox.rst and
-    :class:`~zstreampub.client.outbox.outbox.Outbox`.
+    that its publisher made; what does not fit is asked for again, and then raised as StoreCorrupt. *workers*: its
+    subscriptions may be served by workers of the server, over connections of their own. *outbox*: a directory where
+    what is published is kept first, see docs/outbox.rst and :class:`~zstreampub.client.outbox.outbox.Outbox`.
     """
 
     def __init__(self, address="tcp://127.0.0.1:4242", *, timeout_s=30.0, heartbeat_s=5.0, name=None,
-                 compression=None, verify=True, outbox=None, outbox_max_messages=None, outbox_max_bytes=None,
-                 outbox_when_full="refuse"):
+                 compression=None, verify=True, workers=True, outbox=None, outbox_max_messages=None,
+                 outbox_max_bytes=None, outbox_when_full="refuse"):
         addresses = [address] if isinstance(address, str) else list(address)
         if not addresses:
             raise InvalidOption("A client needs an address to connect to.")
@@ -56,8 +59,10 @@ class Client(Steering):
         self._name = name
         self._limits_call = None
         self._acks = WeakValueDictionary()      # consumer -> Acks
-        self._channels = Channels(addresses, _seconds("heartbeat_s", heartbeat_s), self._ask_limits, _zstd(compression),
-                                  bool(verify))
+        connect = partial(Channels, heartbeat_s=_seconds("heartbeat_s", heartbeat_s), zstd=_zstd(compression),
+                          verify=bool(verify))
+        self._channels = connect(addresses, on_up=self._ask_limits)
+        self._elsewhere = Elsewhere(self._channels, connect, bool(workers))
         self._publisher = Publisher(self._channels)
         self._terms = Terms()
         self.outbox = open_outbox(outbox, self._channels, self._publisher, outbox_max_messages, outbox_max_bytes,
@@ -161,9 +166,11 @@ class Client(Steering):
         if until == "end":
             options["until"] = self.about().get("next")     # fixed here, for a resumed stream must not move it
         options = {name: value for name, value in options.items() if value is not None}
+        deadline = monotonic() + self._timeout_s
+        self._elsewhere.wait(self._timeout_s)
         subscription = Subscription(self._channels, patterns if isinstance(patterns, str) else list(patterns), options,
                                     reconnect=reconnect, on_gap=on_gap, on_control=on_control)
-        subscription.wait_open(self._timeout_s)
+        subscription.wait_open(max(deadline - monotonic(), 0))
         return subscription
 
     # --- consumers ---------------------------------------------------------------------
@@ -203,7 +210,8 @@ class Client(Steering):
 
     def unsubscribe(self, subscription_id):
         """End the subscription with this id, whoever's it is; return whether it was there."""
-        return self.call("unsubscribe", subscription_id)
+        return self.call("unsubscribe", subscription_id) or any(
+            self.ask_workers("unsubscribe", subscription_id).values())
 
     def queue(self, name="default", **options):
         """Return the :class:`~zstreampub.views.workqueue.WorkQueue` *name* of the server."""
@@ -222,11 +230,13 @@ class Client(Steering):
         return self.call("topics", pattern)
 
     def subscriptions(self):
-        """Return a map for each live subscription of the server."""
-        return self.call("subscriptions")
+        """Return a map for each live subscription of the server; ``worker`` says which worker has it, if one has."""
+        found = self.ask_workers("subscriptions")
+        return self.call("subscriptions") + [
+            {**one, "worker": number} for number, rows in found.items() for one in rows]
 
     def stats(self):
-        """Return the server's counters."""
+        """Return the server's counters, without those of its workers."""
         return self.call("stats")
 
     def about(self):
@@ -251,13 +261,11 @@ class Client(Steering):
 
     def _call(self, method, args, timeout_s, retry):
         self.check_owner()
-        call = Call(self._channels, method, args, timeout_s, retry=retry).check()
-        self._channels.expire(call)
-        self._channels.open(call)
-        try:
-            return call.future.get()
-        finally:
-            self._channels.forget(call)     # whoever waited may have been killed
+        return Call(self._channels, method, args, timeout_s, retry=retry).ask()
+
+    def ask_workers(self, method, *args):
+        """Return what each worker of the server answers to *method*, by its number; who is away is left out."""
+        return self._elsewhere.ask(self.about().get("workers") or (), method, args)
 
     # --- the rest ----------------------------------------------------------------------
 
@@ -279,6 +287,7 @@ class Client(Steering):
         """Close the connection: publishes that wait get ConnectionLost, subscriptions end. Does not wait for that."""
         self.check_owner()
         self._channels.close()
+        self._elsewhere.close()
         self._publisher.close(ConnectionLost("The client is closed."))
         if self.outbox is not None:
             self.outbox.close()
@@ -330,6 +339,7 @@ class Client(Steering):
         if isinstance(about, dict):
             self._channels.learn_heartbeat(about.get("heartbeat_s"))
         self._publisher.learn_limits(about)
+        self._elsewhere.learn(about)
 
 
 def _seconds(name, value):

@@ -18,6 +18,7 @@ from ..errors import (
     EpochMismatch,
     GapError,
     InvalidBatch,
+    Moved,
     RequestTimeout,
     ServerDraining,
     SlowConsumer,
@@ -31,6 +32,7 @@ from .stream import Closed, Done, Stream
 from .timing import Backoff
 
 _MOST_BYTES = (90 << 20) + (1 << 16)       # the largest batch that any server may be set to take
+_AWAY_S = 3.0               # after so long without a word from where it was sent, it comes back
 _GOODBYE_S = 2.0            # the longest that close() waits for the server
 _RESUMABLE = (SlowConsumer, SubscriberSilent, ServerDraining, StoreClosed)
 
@@ -46,7 +48,9 @@ class Reader:
         self.id = None
         self.epoch = None
         self.gaps = self.resumed = 0
-        self._channels = channels
+        self._channels = self._home = channels     # where it reads now, and where it goes when that ends
+        self._stays = False         # at home: it could not be read elsewhere
+        self._is_greeted = False    # where it reads now
         self._reconnect = reconnect
         self._on_gap, self._on_control = on_gap, on_control
         self._on_ready = on_ready   # of each stream
@@ -122,6 +126,9 @@ class Reader:
 
     def _take_item(self, stream, item):
         control = item if type(item) is dict else None
+        if control is not None and control.get("control") == "moved":
+            self._move(stream, control)
+            return
         number = control.get("n") if control is not None else item[0] if type(item) is list and item else None
         if number != self._number or (number == 0) != (control is not None and control.get("control") == "subscribed"):
             self._lose(stream, f"item {self._number} did not come")
@@ -162,6 +169,9 @@ class Reader:
     def _greet(self, greeting):
         """Take the server's greeting; return False if it is of another log."""
         if self.epoch is not None and greeting.get("epoch") != self.epoch:
+            if self._is_away:
+                self._lose(self._stream, "what is there is another server's")
+                return False
             self._finish(EpochMismatch(f"The server's log is now {greeting.get('epoch')!r:.60}, not {self.epoch!r}: "
                                        "offsets of the one mean nothing in the other. Subscribe anew.",
                                        epoch=greeting.get("epoch"), **self._facts()))
@@ -169,6 +179,8 @@ class Reader:
         self.id, self.epoch = greeting.get("id"), greeting.get("epoch")
         self._channels.learn_heartbeat(greeting.get("heartbeat_s"))
         self._backoff.reset()
+        self._is_greeted = True
+        self._stays = self._stays and self._is_away
         return True
 
     def _tell_gap(self, gap):
@@ -181,19 +193,54 @@ class Reader:
         raise GapError(f"{lost} messages in [{first}, {next}) will not come ({why}). Go on reading to pass over them.",
                        first=first, next=next, count=count, why=why)
 
-    # --- ends and beginnings -----------------------------------------------------------
+    # --- beginnings --------------------------------------------------------------------
 
     def _open(self, delay_s):
-        self._number = 0
-        self._stream = Stream(self._channels, self._request(), self._on_ready)
-        self._channels.open(self._stream, delay_s)
+        self._number, self._is_greeted = 0, False
+        stream = self._stream = Stream(self._channels, self._request(), self._on_ready,
+                                       _AWAY_S if self._is_away else None)
+        if self._is_away:
+            self._channels.expire(stream)
+        self._channels.open(stream, delay_s)
+
+    # --- where it reads ------------------------------------------------------------------
+
+    @property
+    def _is_away(self):
+        """Whether it reads, or is about to, where the server has sent it."""
+        return self._channels is not self._home
+
+    @property
+    def _is_movable(self):
+        """Whether the server may send it elsewhere, when it is opened now or later."""
+        elsewhere = self._home.elsewhere
+        return not self._stays and elsewhere is not None and elsewhere.is_possible
+
+    def _move(self, stream, moved):
+        """Go where the server says, or ask again with the wish to stay."""
+        stream.drop()
+        address = self._home.elsewhere.place_in(moved.get("endpoints"))
+        self._stays = address is None
+        if address is not None:
+            self._channels = self._home.elsewhere.channels_at(address)
+        self._open(0)
+
+    # --- ends ----------------------------------------------------------------------------
 
     def _take_end(self, ended, refused):
         if self._outcome is not None:
             return      # it was closed meanwhile
+        if self._is_away and ended is not Closed and ended is not Done:
+            away, self._channels = self._channels, self._home
+            if not self._is_greeted:    # it cannot be reached there, or is another server
+                self._stays = True
+                if not refused:
+                    self._home.elsewhere.failed(away.address)
+                self._open(0)
+                return
         if ended is Closed or ended is Done:
             self._finish(None)
-        elif self._reconnect and (isinstance(ended, _RESUMABLE) or not refused):
+        elif isinstance(ended, Moved) or (self._reconnect and (isinstance(ended, _RESUMABLE) or not refused)):
             self._resume()
         else:
             ended.facts.update(self._facts())

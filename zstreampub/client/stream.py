@@ -36,9 +36,9 @@ class Stream:
     ``on_ready()`` is called when there is an item or the end; it must not wait.
     """
 
-    def __init__(self, channels, args, on_ready=None):
+    def __init__(self, channels, args, on_ready=None, timeout_s=None):
         self.id = channels.new_id()
-        self.timeout_s = None       # what deadlines want to know: there is none
+        self.timeout_s = timeout_s  # for the first event, None: for ever
         self.ended = None
         self.refused = False        # whether `ended` is the server's word
         self.heard_at = 0.0
@@ -106,8 +106,14 @@ class Stream:
         return (wire.request(self.id, "subscribe", self._args),
                 wire.answer(self.id, self._channels.new_id(), wire.MORE, wire.pack((WINDOW,))))
 
+    def expire(self):
+        """Give up: nothing has come within ``timeout_s``."""
+        self._finish(ConnectionLost(f"Nothing was heard of {self._channels.server} within {self.timeout_s} s."))
+
     def on_event(self, name, args):
         """Take an event from the server."""
+        if self.timeout_s is not None:
+            self._channels.deadlines.discard(self)
         self.heard_at = monotonic()
         if name == wire.STREAM:
             self._items.append(args)

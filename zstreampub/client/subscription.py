@@ -192,8 +192,15 @@ class Subscription(Reader):
 
     # --- ends and beginnings -----------------------------------------------------------
 
+    def _move(self, stream, moved):
+        if self._offset is None and type(moved.get("offset")) is int:   # it begins there, wherever it is read
+            self._offset, self.epoch = moved["offset"], moved.get("epoch")
+        super()._move(stream, moved)
+
     def _request(self):
         options = dict(self._options, **self._channels.format)
+        if self._is_movable:
+            options["movable"] = True
         if self._offset is not None:
             options.update(start=self._offset, epoch=self.epoch)
         return self._patterns, options

@@ -1,23 +1,18 @@
-"""Environment: the databases in one directory, and the door to LMDB, which nothing else imports.
+"""Environment: the databases in one directory, open for writing; with snapshots.py the door to LMDB.
 
-Errors of LMDB are translated here. Its traps, and how they are avoided: one thread begins and
-commits every write transaction; all databases are opened at the start; reads are short, copy out
-what they return, and drop the transaction object, which holds the reader's slot; the map is
-never changed while somebody reads; no writemap (a full disk would kill the process).
+Its traps, and how they are avoided: one thread begins and commits every write transaction; all databases are opened
+at the start; the map is never changed while somebody reads; no writemap (a full disk would kill the process).
 """
 
-import errno
 import os
 import types
 from typing import NamedTuple
 
 import lmdb
-from gevent.monkey import get_original
 
-from ..errors import StoreClosed, StoreCorrupt, StoreError, StoreFull, StoreVersion
+from ..errors import StoreCorrupt, StoreError, StoreFull, StoreVersion
+from .snapshots import FULL, MAX_READERS, READ_THREADS, Snapshots, cannot_open, translated
 
-MAX_READERS = 512
-READ_THREADS = 4
 FIRST_MAP_BYTES = 16 << 20
 MOST_GROWTH_BYTES = 1 << 30
 # Kept for removing: beyond the limit of the map, and on the disk ahead of need, so that
@@ -25,11 +20,8 @@ MOST_GROWTH_BYTES = 1 << 30
 # What has ``reserve`` (the hub's notes of consumers) may use half of it: acknowledging goes on as well.
 RESERVE_BYTES = 4 << 20
 NOTES_BYTES = RESERVE_BYTES // 2
-_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _PAGE = 4096
 _MAGIC = 0xBEEFC0DE
-
-_SimpleQueue = get_original("queue", "SimpleQueue")
 
 
 class Layout(NamedTuple):
@@ -45,7 +37,7 @@ class Layout(NamedTuple):
     constant: tuple = ("meta", b"state")
 
 
-class Environment:
+class Environment(Snapshots):
     """The databases of *layout* in one directory (``db``), and two ways to use them: :meth:`read` and :meth:`write`.
 
     Its map grows up to *max_bytes*; *durability* is ``"sync"``, or ``"relaxed"``: a power cut may take back the last
@@ -53,12 +45,10 @@ class Environment:
     """
 
     def __init__(self, directory, layout, max_bytes, durability):
+        super().__init__()
         self._layout = layout
         self._data = os.path.join(directory, "data.mdb")
         self._limit = max_bytes
-        self._closed = False
-        # Each reader holds a token; who changes the map or closes takes them all.
-        self._tokens = _SimpleQueue()
         fresh = _check_file(self._data)
         self._map_bytes = min(FIRST_MAP_BYTES, self._limit)
         if not fresh:
@@ -67,7 +57,7 @@ class Environment:
             self._env = lmdb.open(directory, map_size=self._map_bytes, max_dbs=len(layout.databases), lib_version=0,
                                   max_readers=MAX_READERS, metasync=durability == "sync", readahead=False)
         except lmdb.Error as error:
-            raise _cannot_open(directory, error) from error
+            raise cannot_open(directory, error) from error
         try:
             self._check_size(directory)
             self.fresh = fresh or self._env.stat()["entries"] == 0     # its maker died before the first commit
@@ -77,8 +67,7 @@ class Environment:
         except BaseException:
             self._env.close()
             raise
-        for _ in range(READ_THREADS):
-            self._tokens.put(True)
+        self._let_read()
 
     def _check_size(self, directory):
         # LMDB maps the file; a page that is not there would kill the process with SIGBUS.
@@ -101,30 +90,9 @@ class Environment:
         except lmdb.NotFoundError as error:
             raise StoreVersion(f"{directory} {self._layout.stranger}", path=directory) from error
         except lmdb.Error as error:
-            raise _cannot_open(directory, error) from error
+            raise cannot_open(directory, error) from error
 
     # --- use ---------------------------------------------------------------------
-
-    def read(self, work, *arguments):
-        """Return ``work(txn, db, *arguments)``, run on one snapshot; in a reader thread.
-
-        It is short and returns nothing that points into the map.
-        """
-        token = self._tokens.get()
-        if token is None:
-            self._tokens.put(None)
-            raise StoreClosed("The store is closed.")
-        txn = None
-        try:
-            txn = self._env.begin(buffers=True)
-            return work(txn, self.db, *arguments)
-        except lmdb.Error as error:
-            raise _translated(error) from error
-        finally:
-            if txn is not None:
-                txn.abort()
-            del txn
-            self._tokens.put(token)
 
     def write(self, work, removing=False, reserve=False):
         """Run ``work(txn, db)`` in one transaction and commit it; in the writer thread only.
@@ -150,7 +118,7 @@ class Environment:
                 self._write_in_reserve(self._turn)
                 turned = True
             except lmdb.Error as error:
-                raise _translated(error) from error
+                raise translated(error) from error
 
     def _write_once(self, work):
         with self._env.begin(write=True, buffers=True) as txn:
@@ -169,7 +137,7 @@ class Environment:
         try:
             return self._write_once(work)
         except lmdb.Error as error:
-            raise _translated(error) from error
+            raise translated(error) from error
         finally:
             self._set_map(self._map_bytes)
 
@@ -196,24 +164,11 @@ class Environment:
         """Force everything to disk, the meta page of a relaxed store too."""
         self._env.sync(True)
 
-    def reader_check(self):
-        self._env.reader_check()
-
     def info(self):
         """Return ``{"map_bytes", "used_bytes", "file_bytes", "readers"}`` (used: also pages free for reuse)."""
         info = self.read(lambda txn, db: self._env.info())      # it looks into the map, which may just be changing
         return {"map_bytes": self._map_bytes, "used_bytes": (info["last_pgno"] + 1) * _PAGE,
                 "file_bytes": os.path.getsize(self._data), "readers": info["num_readers"]}
-
-    def close(self):
-        """Wait for the readers, then close; later reads raise StoreClosed."""
-        if self._closed:
-            return
-        self._closed = True
-        for _ in range(READ_THREADS):
-            self._tokens.get()
-        self._env.close()
-        self._tokens.put(None)
 
     # --- size --------------------------------------------------------------------
 
@@ -244,7 +199,7 @@ class Environment:
                 os.posix_fallocate(data.fileno(), 0, map_bytes + RESERVE_BYTES)
                 os.fsync(data.fileno())
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in FULL:
                 return False
             raise StoreError(f"{self._data} cannot be extended: {error}.") from error
         return True
@@ -274,21 +229,3 @@ def _check_file(path):
                                "format of LMDB 0.9.", path=path)
     raise StoreCorrupt(f"{path} is no store: it does not begin like one. It was left as it is; restore it from a "
                        "backup, or name another directory.", path=path)
-
-
-def _cannot_open(directory, error):
-    if isinstance(error, (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError)):
-        return StoreCorrupt(f"{directory} holds no store that can be read ({error}). Restore it from a backup.",
-                            path=directory)
-    if isinstance(error, lmdb.VersionMismatchError):
-        return StoreVersion(f"{directory} was written by another LMDB ({error}).", path=directory)
-    return StoreError(f"The store in {directory} cannot be opened: {error}.", path=directory)
-
-
-def _translated(error):
-    code = error.args[1] if len(error.args) > 1 else None
-    if isinstance(error, (lmdb.DiskError, lmdb.MapFullError)) or code in _FULL or "File too large" in str(error):
-        return StoreFull(f"The disk is full ({error}). Free some space; storing goes on by itself then.")
-    if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError)):
-        return StoreCorrupt(f"The store is damaged ({error}). Restore it from a backup.")
-    return StoreError(f"The store cannot go on: {error}. Look at the disk, then start again.")

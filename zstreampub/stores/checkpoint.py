@@ -10,16 +10,19 @@ import time
 
 from ..errors import StoreCorrupt, StoreVersion
 from . import producers as dedup
-from .ids import pack_block, unpack_blocks
+from .ids import ids_of, pack_block, unpack_blocks
 from .journal import pack_changes
 from .records import (
     CLOSED,
     FORMAT,
     NUMBER,
+    OFFSET,
     OPEN_RELAXED,
     OPEN_SYNC,
     PAGE_TOPICS,
+    READ_FORMATS,
     Ends,
+    Run,
     Tail,
     pack_page,
     runs_from,
@@ -40,7 +43,8 @@ _LENGTHS = NUMBER
 class LmdbState(LogState):
     """:class:`LogState`, and what the writer must know to save it.
 
-    ``tail`` covers the log from where the segments end; ``notes`` have what the journal in LMDB does not yet.
+    ``tail`` covers the log from where the segments end; ``notes`` have what LMDB does not yet: of the log, what is
+    above ``written``.
     """
 
     def __init__(self, settings, producers, notes=None):
@@ -48,6 +52,7 @@ class LmdbState(LogState):
         self.producers = producers
         self.notes = notes
         self.tail = Tail(0)
+        self.written = 0
         self.journal = Row()
         self.id_row = Row()
         self._forget_below = 0      # in the journal
@@ -123,44 +128,42 @@ class LmdbState(LogState):
         topics = self.topics.all[page * PAGE_TOPICS:(page + 1) * PAGE_TOPICS]
         return pack_page([instead.get(topic, topic) for topic in topics] if instead else topics)
 
-    def write_rows(self, txn, db, group):
-        """Write the changes and ids of a group; returns what :meth:`rows_written` is told after the commit."""
-        digests = group.ids.digests
-        self._forget_below = max(self._forget_below, group.journal_from)
-        return (self.write_journal(txn, db, group.changes),
-                self.id_row.write(txn, db.ids, self.ids.next,
-                                  pack_block(group.time_us, digests, group.ids.offsets) if digests else b"",
-                                  self.ids.first))
-
-    def write_journal(self, txn, db, changes=()):
-        """Write what was noted, and then *changes*; returns what ``journal.written`` is told after the commit.
-
-        ``notes.taken`` is to be told as well.
-        """
-        first, noted = self.notes.kept
+    def write_rows(self, txn, db, group=None):
+        """Write the changes and ids that were noted, and those of *group*; returns what :meth:`all_taken` is told."""
+        changes, ids = self.notes.kept[1], self.notes.ids
+        if group is not None:
+            changes, ids = [*changes, *group.changes], [*ids, *_id_blocks(group)]
+            self._forget_below = max(self._forget_below, group.journal_from)
         txn.put(b"notes", self.notes.draw_ground(), db=db.meta)
-        return self.journal.write(txn, db.journal, first, pack_changes([*noted, *changes]), self._forget_below)
+        return (self.journal.write(txn, db.journal, self.notes.first, pack_changes(changes), self._forget_below),
+                self.id_row.write(txn, db.ids, self.ids.next - self.notes.id_count, b"".join(ids), self.ids.first))
 
-    def rows_written(self, outcomes):
-        for row, outcome in zip((self.journal, self.id_row), outcomes):
+    def all_taken(self, rows):
+        """The transaction of :meth:`write_rows` is committed, and counted: LMDB has everything."""
+        for row, outcome in zip((self.journal, self.id_row), rows):
             row.written(outcome)
+        self.notes.taken(self.journal_next)
+        self.written = self.end
+
+    def note(self, group, run):
+        """Note what *group* brings: *run* is ``(offset, packed)`` or None. Return False if LMDB is to take it."""
+        if not self.notes.write(group.changes, run):
+            return False
+        for block in _id_blocks(group):
+            self.notes.keep_ids(block, len(group.ids.digests))
+        return True
 
     # --- finding again -------------------------------------------------------------
 
     def create(self, txn, db):
         """Make the first records of a new log."""
         self.epoch = os.urandom(16).hex()
-        txn.put(b"format", NUMBER.pack(FORMAT), db=db.meta)
         txn.put(b"epoch", bytes.fromhex(self.epoch), db=db.meta)
         txn.put(b"state", self.ends().pack(), db=db.meta)
 
     def load(self, txn, db):
         """Read everything; returns how the store was left."""
-        version = txn.get(b"format", db=db.meta)
-        if version is None or bytes(version) != NUMBER.pack(FORMAT):
-            found = "an unknown format" if version is None else f"format {int.from_bytes(bytes(version), 'big')}"
-            raise StoreVersion(f"The store has {found}, this program reads format {FORMAT}. Use the version of "
-                               "zstreampub that wrote it, or another directory.")
+        _check_format(txn, db)
         ends = Ends.unpack(txn.get(b"state", db=db.meta))
         self.epoch = bytes(txn.get(b"epoch", db=db.meta)).hex()
         self.end, self.first, self.time_us, self.mark, self.checkpoint = ends[:5]
@@ -172,7 +175,7 @@ class LmdbState(LogState):
         for _ in self.journal.load(txn, db.journal):
             pass
         self._load_ids(txn, db)
-        self._load_topics(txn, db)
+        load_topics(self.topics, txn, db)
         self.producers.load((bytes(name), bytes(record)) for name, record in txn.cursor(db.producers))
         self._roll_forward(txn, db)
         for limits in self.topics.limits:
@@ -181,14 +184,30 @@ class LmdbState(LogState):
         return ends.session
 
     def find_notes(self, txn, db):
-        """Take up what was noted, on top of what :meth:`load` has read; if nothing was, begin on another ground."""
+        """Find what was noted, and have the log in LMDB take the runs; :meth:`load` then finds them there."""
+        _check_format(txn, db)
         ground = txn.get(b"notes", db=db.meta)
-        if ground is not None:
-            self.notes.find(bytes(ground), self.journal_next)
-        if not self.notes:
-            txn.put(b"notes", self.notes.draw_ground(), db=db.meta)
-            self.notes.taken(self.journal_next)
+        if ground is None:
+            return
+        ends = Ends.unpack(txn.get(b"state", db=db.meta))
+        self.notes.find(bytes(ground), ends.journal)
+        for key, packed in self.notes.runs:
+            run = Run(OFFSET.pack(key), packed)
+            txn.put(OFFSET.pack(key), packed, db=db.log)
+            ends = ends._replace(next=run.next, time_us=run.time_us)
+        txn.put(b"state", ends.pack(), db=db.meta)
+
+    def take_notes(self, txn, db):
+        """Have LMDB take the rest of what was noted, after :meth:`load`; returns what :meth:`all_taken` is told."""
+        for key, packed in self.notes.runs if self.ids.limit else ():
+            run = Run(OFFSET.pack(key), packed)
+            ids = ids_of((run.batch(at, self.topics.all), id) for at, id in enumerate(run.ids))
+            if ids:
+                self.ids.add(run.time_us, list(ids), list(ids.values()))
+                self.notes.keep_ids(pack_block(run.time_us, list(ids), list(ids.values())), len(ids))
         self.journal_next += len(self.notes.kept[1])
+        txn.put(b"format", NUMBER.pack(FORMAT), db=db.meta)
+        return self.write_rows(txn, db)
 
     def skip_offsets(self):
         """After a power cut of a relaxed store the last commit may be gone: leave room for its offsets."""
@@ -203,18 +222,6 @@ class LmdbState(LogState):
                 self.ids.first = self.ids.next = number
             for block in unpack_blocks(record):
                 self.ids.add(*block)
-
-    def _load_topics(self, txn, db):
-        names = []
-        for key, joined in txn.cursor(db.names):
-            if NUMBER.unpack(key)[0] != len(names) + 1:
-                raise StoreCorrupt(f"The name of topic {len(names) + 1} is missing.")
-            names += str(joined, "utf-8").split("\0")
-        counters = {}
-        for key, value in txn.cursor(db.counters):
-            counters.update(unpack_page(NUMBER.unpack(key)[0], value))
-        for id, name in enumerate(names, 1):
-            self.topics.add(Topic(id, name, *counters.get(id, ())))
 
     def _roll_forward(self, txn, db):
         touched = {}
@@ -237,6 +244,33 @@ class LmdbState(LogState):
                 topic.add(run.firsts[at], run.counts[at], run.size(at))
                 self.changed_pages.add((id - 1) // PAGE_TOPICS)
                 self._batches += 1
+
+
+def _check_format(txn, db):
+    version = txn.get(b"format", db=db.meta)
+    if version is None or bytes(version) not in map(NUMBER.pack, READ_FORMATS):
+        found = "an unknown format" if version is None else f"format {int.from_bytes(bytes(version), 'big')}"
+        raise StoreVersion(f"The store has {found}, this program reads format {FORMAT}. Use the version of "
+                           "zstreampub that wrote it, or another directory.")
+
+
+def _id_blocks(group):
+    """Return the ids of *group* as a list of at most one block."""
+    digests = group.ids.digests
+    return [pack_block(group.time_us, digests, group.ids.offsets)] if digests else []
+
+
+def load_topics(topics, txn, db):
+    """Add the topics that *topics* has not yet, with their counters as they were saved last."""
+    counters = {}
+    for key, value in txn.cursor(db.counters) if not len(topics) else ():
+        counters.update(unpack_page(NUMBER.unpack(key)[0], value))
+    cursor = txn.cursor(db.names)
+    for key, joined in cursor.iternext() if cursor.set_range(NUMBER.pack(len(topics) + 1)) else ():
+        if NUMBER.unpack(key)[0] != len(topics) + 1:
+            raise StoreCorrupt(f"The name of topic {len(topics) + 1} is missing.")
+        for id, name in enumerate(str(joined, "utf-8").split("\0"), len(topics) + 1):
+            topics.add(Topic(id, name, *counters.get(id, ())))
 
 
 def pack_sequences(sequences):

@@ -75,9 +75,9 @@ class Group:
         return not (self.placed or self.changes or self.records or self.journal_from or self.touched)
 
     @property
-    def only_changes(self):
-        """Tell whether there is nothing to write but changes."""
-        return not (self.placed or self.records or self.journal_from or self.touched)
+    def can_be_noted(self):
+        """Tell whether it brings nothing but messages for known topics, and changes (see notes.py)."""
+        return not (self.new_topics or self.records or self.journal_from or (self.touched and not self.placed))
 
     # --- who may go in -------------------------------------------------------------
 

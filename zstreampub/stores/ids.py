@@ -119,6 +119,12 @@ class GroupIds:
         return self._window.offset_of(digest)
 
 
+def ids_of(batches):
+    """Return the ids of *batches*, pairs with the number of the topic of each, as a dict of digest -> offset."""
+    return {digest: offset for batch, topic_id in batches if batch.has_ids
+            for offset, digest in enumerate(_digests(batch, topic_id), batch.first) if digest is not None}
+
+
 def pack_block(time_us, digests, offsets):
     """Return the ids of one commit as bytes: u64 time, u32 ids; the columns of digests and offsets."""
     column = array("Q", offsets)

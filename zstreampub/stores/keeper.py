@@ -64,14 +64,18 @@ class Keeper:
         return min(wait_s, max(self._compact_at - time.monotonic(), 0.0)) if self._compacting() else wait_s
 
     def turn(self, appended):
-        """Do one step of whatever is to be done, after a commit of *appended* appends."""
+        """Do one step of whatever is to be done, after a commit of *appended* appends; LMDB must have them for that."""
+        if not self._state.notes.runs:
+            self._remove(appended)
+        if self._state.topics.limits and not self._waits and self._settings.keep_over == "refuse":
+            self._state.judge()
+
+    def _remove(self, appended):
         if self.trims:
             self._trim_step(self.trims[0])
         if self._state.topics.limits and not self._waits:
             self._retain(appended)
             self._compact(appended)
-            if self._settings.keep_over == "refuse":
-                self._state.judge()
 
     def fail(self, error):
         """The thread ends: tell everybody who waits."""

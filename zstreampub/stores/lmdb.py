@@ -1,7 +1,7 @@
 """LmdbStore: a durable log in one directory.
 
 The hub's side: it takes the calls, hands writing to the writer thread (writer.py) and reading
-to a few reader threads (reading.py), and tells the follower. No call into LMDB is made on the
+to a few reader threads (looking.py), and tells the follower. No call into LMDB is made on the
 hub after the store is open.
 """
 
@@ -11,100 +11,108 @@ from collections import deque
 
 import gevent
 from gevent.event import AsyncResult
-from gevent.threadpool import ThreadPool
 
 from ..disk.directory import lock_directory, sync_directory, unlock_directory
-from ..disk.environment import READ_THREADS, Environment, Layout
-from ..errors import StoreClosed, StoreCorrupt, StoreError
-from ..store import Store
-from ..threads.pool import in_pool
-from . import measuring, reading
+from ..disk.environment import Environment, Layout
+from ..errors import StoreCorrupt, StoreError
 from .check import check_store
 from .checkpoint import LmdbState, left_unclean
-from .journal import read_journal, read_records
+from .journal import read_journal
+from .looking import Looking
 from .notes import Notes
-from .orders import Close, Guarding, Removed, Trim
+from .orders import Close, Fold, Guarding, Removed, Trim
 from .producers import Producers
 from .records import DATABASES
 from .writer import Writer
 
-MESSAGES_PER_READ = 500     # single messages looked up in one transaction
-NEWEST_TRIES = 3
-
 _LAYOUT = Layout(
     DATABASES,
-    "holds an LMDB environment that is not a zstreampub store of format 2. Name another directory. If zstreampub 0.1 "
-    "wrote it, read it with that version: 'zstreampub subscribe --start earliest --until end'.",
+    "holds an LMDB environment that is not a zstreampub store of format 2 or 3. Name another directory. If zstreampub "
+    "0.1 wrote it, read it with that version: 'zstreampub subscribe --start earliest --until end'.",
     "Trim it, set retention, raise max_store_bytes, or free space on the disk.")
 
 
-class LmdbStore(Store):
+class LmdbStore(Looking):
     """A log in *directory*, which is made if it is not there; open to one process at a time.
 
     With ``settings.durability == "relaxed"`` a power cut may take back the last commit, though
     it was answered; then, and after every other end without :meth:`close`, 2**20 offsets are
     left out, so that none is given twice. ``sync`` takes nothing back.
 
+    ``committed()`` is called on the hub, before the follower is told, when LMDB has more or less than before: what
+    other processes can see of it; see :meth:`show`.
+
     Raises StoreLocked, StoreCorrupt, StoreVersion, StoreError; nothing that is found is ever
     deleted or overwritten.
     """
 
     def __init__(self, directory, settings):
-        self._directory = os.path.abspath(directory)
+        self.directory = os.path.abspath(directory)
         self._settings = settings
-        self._lock = lock_directory(self._directory)
+        self._lock = lock_directory(self.directory)
         try:
-            self._environment = Environment(self._directory, _LAYOUT, settings.max_store_bytes,
-                                            settings.durability)
+            environment = Environment(self.directory, _LAYOUT, settings.max_store_bytes, settings.durability)
             try:
-                self._state = self._open()
+                state = self._open(environment)
             except BaseException:
-                self._environment.close()
+                environment.close()
                 raise
         except BaseException:
             unlock_directory(self._lock)
             raise
-        self.epoch = self._state.epoch
-        self._pid = os.getpid()
-        self._closing = None
+        super().__init__(environment, state)
+        self.committed = _nothing
+        self._seen = state.written, state.mark      # by other processes, if they looked
         self._deliver = self._died = self._removed = None
         self._pending = 0
         self._outcomes = deque()
-        hub = gevent.get_hub()
-        self._readers = ThreadPool(READ_THREADS, hub=hub)
-        self._bell = hub.loop.async_()
+        self._bell = gevent.get_hub().loop.async_()
         self._bell.start(self._tell)
         self._bell.ref = False      # an idle store does not keep a program running
         self._writer = Writer(self._environment, self._state, settings, self._told)
 
-    def _open(self):
-        notes = Notes(self._directory, used=self._settings.durability == "sync")
-        state = LmdbState(self._settings, Producers(self._settings.max_producers), notes)
+    def _open(self, environment):
+        notes = Notes(self.directory, used=self._settings.durability == "sync")
         try:
-            self._environment.write(lambda txn, db: self._load(state, txn, db))
+            state, rows = environment.write(
+                lambda txn, db: self._load(notes, txn, db, environment.fresh), removing=True)
         except (struct.error, ValueError, IndexError) as error:
-            raise StoreCorrupt(f"{self._directory} holds a record that cannot be read ({error}). "
-                               "Restore it from a backup.", path=self._directory) from error
+            raise StoreCorrupt(f"{self.directory} holds a record that cannot be read ({error}). "
+                               "Restore it from a backup.", path=self.directory) from error
+        state.all_taken(rows)
         # The mark that the store is open must be on disk before the first offset is given out.
-        self._environment.flush()
-        sync_directory(self._directory)
+        environment.flush()
+        sync_directory(self.directory)
         return state
 
-    def _load(self, state, txn, db):
+    def _load(self, notes, txn, db, fresh):
+        """Return the state that is found or made, and what :meth:`LmdbState.all_taken` is to be told."""
+        state = LmdbState(self._settings, Producers(self._settings.max_producers), notes)
         unclean = False
-        if self._environment.fresh:
+        if fresh:
             state.create(txn, db)
         else:
+            state.find_notes(txn, db)
             unclean = left_unclean(state.load(txn, db))
-        state.find_notes(txn, db)
+        rows = state.take_notes(txn, db)
         if unclean:
             state.skip_offsets()
-        txn.put(b"state", state.ends().pack(), db=db.meta)
+        txn.put(b"state", state.ends(journal=state.journal_next).pack(), db=db.meta)
+        return state, rows
 
     # --- writing -----------------------------------------------------------------
 
     def follow(self, deliver, died=None, removed=None):
         self._deliver, self._died, self._removed = deliver, died, removed
+
+    def show(self, committed):
+        """From now on other processes look into LMDB, and ``committed()`` wakes them; it must not wait.
+
+        So LMDB has each append before it is told.
+        """
+        self.committed = committed
+        self._writer.notes_runs = False
+        self._order(Fold)
 
     def guard(self, guards):
         self._check_open()
@@ -165,6 +173,9 @@ class LmdbStore(Store):
             else:
                 others.append(outcome)
         self._pending -= len(appends)
+        if self._seen != (self._state.written, self._state.mark):
+            self._seen = self._state.written, self._state.mark
+            self.committed()
         if appends and self._deliver is not None:
             self._deliver(appends)
         for outcome in others:
@@ -179,81 +190,13 @@ class LmdbStore(Store):
         if not self._pending:
             self._bell.ref = False
 
-    # --- reading -------------------------------------------------------------------
+    # --- looking -------------------------------------------------------------------
 
-    def bounds(self):
-        return self._state.first, self._state.end
-
-    def trim_mark(self):
-        return self._state.mark
-
-    def read(self, cursor, wanted, next, max_messages, max_bytes, trims):
-        def work():
-            choice = reading.Choice(self._state, wanted)    # before the snapshot
-            return self._environment.read(
-                reading.read, self._state, choice, cursor, wanted, next, max_messages, max_bytes, trims)
-        return self._in_thread(work)
-
-    def get(self, offset):
-        if not 0 <= offset < self._state.end:
-            self._check_open()
-            return None
-        return self._read(reading.message_at, self._state, offset)
-
-    def last(self, topic, key=None):
-        found = self._state.topics.by_name.get(topic)
-        if found is None or not found.messages:
-            self._check_open()
-            return None
-        return self._in_thread(reading.last, self._environment, self._state, found, key)
-
-    def newest(self, wanted, next):
-        for _ in range(NEWEST_TRIES):
-            mark = self._state.mark
-            batches, complete = self._newest(wanted, next)
-            if complete or mark == self._state.mark:
-                break           # else one of them was removed in between, for there is a newer one
-        return batches
-
-    def _newest(self, wanted, next):
-        choice, offsets, behind = self._in_thread(self._newest_offsets, wanted, next)
-        if behind:
-            offsets += self._read(reading.newest_below, choice, behind, next)
-        offsets.sort()
-        batches = []
-        for at in range(0, len(offsets), MESSAGES_PER_READ):    # a turn for each, see offset_of_last
-            batches += self._read(reading.messages_at, self._state, offsets[at:at + MESSAGES_PER_READ])
-        return batches, len(batches) == len(offsets)
-
-    def _newest_offsets(self, wanted, next):
-        choice = reading.Choice(self._state, wanted)
-        offsets, behind = [], set()
-        for topic in choice.selected:
-            if topic.messages and topic.trimmed_next < topic.next <= next:
-                offsets.append(topic.next - 1)
-            elif topic.messages and topic.first < next:
-                behind.add(topic.id)
-        return choice, offsets, behind
-
-    def offset_at(self, time_us):
-        return self._read(reading.offset_at, self._state.end, time_us)
-
-    def offset_of_last(self, wanted, count):
-        choice = self._in_thread(reading.Choice, self._state, wanted)
-        offset = before = choice.end
-        while count > 0 and before:     # a turn for each step, for others wait for the threads as well
-            found, count, before = self._read(reading.count_back, choice, before, count)
-            offset = offset if found is None else found
-        return offset
-
-    def topics(self, wanted):
-        return self._in_thread(self._state.topics.maps, wanted)
-
-    def measure(self, wanted, first, next):
-        count = self._in_thread(measuring.Measuring, self._state, wanted, first, next)
-        while not count.done:       # a turn for each step, see offset_of_last
-            self._read(count.step)
-        return count.measure()
+    def _settled(self, next=None):
+        next = super()._settled(next)
+        if next > self._state.written:
+            self._order(Fold)
+        return next
 
     def journal(self):
         first, noted = self._state.notes.kept
@@ -261,11 +204,6 @@ class LmdbStore(Store):
         found = self._read(read_journal)
         next = found[-1][0] + 1 if found else first
         return found + [(number, change) for number, change in enumerate(noted, first) if number >= next]
-
-    def records(self, prefix, after=None, most=1000):
-        return self._read(read_records, prefix, after, most)
-
-    # --- care ----------------------------------------------------------------------
 
     def stats(self):
         writer, state = self._writer, self._state
@@ -279,20 +217,10 @@ class LmdbStore(Store):
                 "group_batches": writer.group_batches.summary(), "commit_us": writer.commit_us.summary()}
 
     def check(self):
+        self._settled()
         self._read(check_store, self._settings)
 
-    # --- threads -------------------------------------------------------------------
 
-    def _read(self, work, *arguments):
-        return self._in_thread(self._environment.read, work, *arguments)
 
-    def _in_thread(self, function, *arguments):
-        self._check_open()
-        return in_pool(self._readers, function, *arguments)
-
-    def _check_open(self):
-        if self._pid != os.getpid():
-            raise StoreClosed("The store was opened by another process and is of no use after a fork. "
-                              "Open it in the process that uses it.")
-        if self._closing is not None:
-            raise StoreClosed("The store is closed.")
+def _nothing():
+    pass

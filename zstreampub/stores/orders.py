@@ -21,6 +21,14 @@ class Guarding:
         self.error = None
 
 
+class Fold:
+    """The order to have LMDB take what was noted, for somebody who reads; ``done(fold)`` is called on the hub."""
+
+    def __init__(self, done):
+        self.done = done
+        self.error = None
+
+
 class Removed:
     """What one step has removed: a list of ``(topic, first, next)``."""
 

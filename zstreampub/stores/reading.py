@@ -139,29 +139,34 @@ def messages_at(txn, db, state, offsets):
     return [batch for batch in found if batch is not None]
 
 
-def last(environment, state, topic, key):
-    """Return the newest message of *topic* (and *key*, if there is one) as a batch of one, or None."""
-    while True:
-        # Before the snapshot, which then is sure to have it, unless it has been removed in between.
-        mark, tail, newest = state.mark, state.tail, topic.next - 1
-        choice = Choice(state, PatternSet((topic.name,))) if topic.trimmed_next >= topic.next else None
-        digest = None if key is None else key_digest(topic.id, key)
-        known = None if key is None else tail.keys.get(digest)
-        batch, marked = environment.read(_last, state, newest, choice, digest, known)
-        if batch is not None or marked <= mark:
-            return batch
+class Sought:
+    """What :func:`last` looks for: the newest message of *topic*, with *key* if that is not None.
+
+    Made before the snapshot, which is sure to have it if it is in LMDB up to ``next`` by then, unless it was removed.
+    ``mark`` is the trim mark.
+    """
+
+    def __init__(self, state, topic, key):
+        self.mark, tail = state.mark, state.tail
+        self.digest = None if key is None else key_digest(topic.id, key)
+        self.choice = Choice(state, PatternSet((topic.name,))) if topic.trimmed_next >= topic.next else None
+        if key is not None:
+            self.offset = tail.keys.get(self.digest)
+        else:
+            self.offset = topic.next - 1 if self.choice is None else None
+        self.next = 0 if self.offset is None else self.offset + 1
 
 
-def _last(txn, db, state, newest, choice, digest, known):
-    """Return the message and the trim mark of the snapshot; *choice* if the *newest* one of the topic has gone."""
-    marked = Ends.unpack(txn.get(b"state", db=db.meta)).mark
-    if digest is not None:
-        offset = _offset_of_key(txn, db, digest) if known is None else known
-    elif choice is None:
-        offset = newest
-    else:
+def last(txn, db, state, sought):
+    """Return the message as a batch of one, or None, and the trim mark of the snapshot."""
+    offset = sought.offset
+    if offset is None and sought.digest is not None:
+        offset = _offset_of_key(txn, db, sought.digest)
+    elif offset is None:
+        choice = sought.choice
         offset = max(newest_below(txn, db, choice, {topic.id for topic in choice.selected}, choice.end), default=None)
-    return None if offset is None else message_at(txn, db, state, offset), marked
+    batch = None if offset is None else message_at(txn, db, state, offset)
+    return batch, Ends.unpack(txn.get(b"state", db=db.meta)).mark
 
 
 def _offset_of_key(txn, db, digest):

@@ -1,4 +1,4 @@
-"""What LmdbStore writes, format 2: the keys and values of each database.
+"""What LmdbStore writes, format 3: the keys and values of each database.
 
 =========  ==========================  ==========================================================
 database   key                         value
@@ -30,8 +30,8 @@ entry took 0.8 ms a message beside a busy hub (3 us beside an idle one). A commi
 messages is two puts.
 
 Keys are big-endian (they sort), values little-endian columns. To change the format: give it
-the next version, convert when an older one is opened, and keep a store of the old version
-under ``tests/data``.
+the next version, and convert when an older one is opened. Format 2 (zstreampub 0.2) is the same without
+notes, of which programs that know only that would not look for messages.
 """
 
 import struct
@@ -44,7 +44,7 @@ from ..errors import StoreCorrupt
 from ..message import HAS_METADATA, Batch
 from .keys import newest_of_keys
 
-FORMAT = 2
+FORMAT, READ_FORMATS = 3, (2, 3)
 DATABASES = ("log", "segments", "names", "counters", "producers", "trims", "journal", "records",
              "ids", "meta")
 

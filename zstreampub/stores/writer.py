@@ -1,8 +1,9 @@
 """Writer: the one native thread that writes to the log.
 
-It takes everything that is pending, decides it (group.py), writes it in one transaction with
-one fsync, and tells the hub; while a commit is at the disk the next group gathers. Between
-commits it removes (keeper.py).
+It takes everything that is pending, decides it (group.py), has it on disk, and tells the hub;
+while a commit is at the disk the next group gathers. A small group is noted with one wait for the
+disk (notes.py), and LMDB takes it later, with others: *folding*. A large one, or one that brings more than
+messages for known topics, goes to LMDB in one transaction. Between commits it removes (keeper.py).
 
 A native thread also in a monkey-patched process, so nothing here may use what gevent
 patches: no locks, no sleep, no logging. What the hub must do is handed to ``tell``.
@@ -12,6 +13,7 @@ import time
 
 from gevent.monkey import get_original
 
+from ..disk.journal import FILE_BYTES
 from ..errors import StoreClosed, StoreError, StoreFull
 from ..stats import Histogram
 from ..store import Append
@@ -20,15 +22,18 @@ from .checkpoint import pack_sequences
 from .group import MAX_BATCHES, MAX_BYTES, MAX_MESSAGES, Group, refuse
 from .journal import write_records
 from .keeper import Keeper
-from .orders import Close, Guarding
+from .orders import Close, Fold, Guarding
 from .records import CLOSED, NUMBER, OFFSET, PAGE_TOPICS, Run, Segment, Tail
 
+NOTE_BYTES = 32 << 10   # of messages; more is written to LMDB once, not twice
 RUN_BYTES = 128 << 10
 RUN_BATCHES = 4096
 SEGMENT_BATCHES = 8192
 SEGMENT_KEYS = 1 << 16
 READER_CHECK_S = 60.0
-FOLD_S = 1.0            # after so long without appends LMDB takes what was noted
+FOLD_S = 1.0            # after so long LMDB takes what was noted
+# That is always possible then: so much was free when the first run was noted, and the reserve is there, too.
+FOLD_ROOM_BYTES = 2 * FILE_BYTES
 
 _start_thread = get_original("_thread", "start_new_thread")
 _SimpleQueue = get_original("queue", "SimpleQueue")
@@ -50,8 +55,11 @@ class Writer:
         self._tell = tell
         self._queue = _SimpleQueue()
         self.keeper = Keeper(environment, state, settings, tell)
+        self.notes_runs = True      # somebody else may set it
         self._close = None
+        self._folds = []
         self._fold_soon = False
+        self._folded_at = time.monotonic()
         self._checked_at = time.monotonic()
         self.error = None
         self.commits = self.appended_messages = self.appended_bytes = 0
@@ -61,7 +69,7 @@ class Writer:
         _start_thread(self._run, ())
 
     def put(self, order):
-        """Queue an Append, Trim, Guarding or Close; never wait."""
+        """Queue an Append, Trim, Fold, Guarding or Close; never wait."""
         self._queue.put(order)
         if self.error is not None:
             self._refuse_pending()
@@ -80,13 +88,18 @@ class Writer:
         appends = self._take()
         if appends:
             self._commit(appends)
-        if self._state.notes and (self._fold_soon or not appends):
+        if self._state.notes and self._is_time_to_fold(appends):
             self._fold()
         self._fold_soon = False
+        self._tell_folds()
         self.keeper.turn(len(appends))
         if time.monotonic() - self._checked_at > READER_CHECK_S:
             self._environment.reader_check()
             self._checked_at = time.monotonic()
+
+    def _is_time_to_fold(self, appends):
+        return (not appends or self._fold_soon or self._folds or self.keeper.busy()
+                or time.monotonic() - self._folded_at > FOLD_S)
 
     def _take(self):
         """Return the appends that are pending, as many as go into one transaction."""
@@ -103,6 +116,8 @@ class Writer:
                     messages += batch.count
                 if size >= MAX_BYTES or messages >= MAX_MESSAGES or batches >= MAX_BATCHES:
                     break
+            elif isinstance(order, Fold):
+                self._folds.append(order)
             elif isinstance(order, Close):
                 self._close = order
                 break
@@ -158,27 +173,51 @@ class Writer:
     def _write_once(self, group):
         if group.empty:
             return
+        runs = list(_runs(group)) if group.placed else []
+        self._state.begin_round(len(group.placed))
+        if self._note(group, runs):
+            self._count(group, runs)
+        else:
+            self._write_to_lmdb(group, runs)
+        self.commits += 1
+
+    def _note(self, group, runs):
+        """Note *group*, if it is small; tell whether it was."""
         state = self._state
-        if group.only_changes and state.notes.write(group.changes):
-            self.commits += 1
-            group.apply()
-            return
-        runs = list(_runs(group)) if group.placed else ()
-        full_tail = runs and (state.tail.batches >= SEGMENT_BATCHES or len(state.tail.keys) >= SEGMENT_KEYS)
-        state.begin_round(len(group.placed))
-        outcome = self._environment.write(lambda txn, db: self._write(txn, db, group, runs, full_tail),
-                                          reserve=not runs and group.light)
-        self._apply(group, runs, full_tail, *outcome)
+        if not state.notes.used or not group.can_be_noted:
+            return False
+        if not runs:
+            return state.note(group, None)
+        (placed, packed), *more = runs
+        if more or len(packed) > NOTE_BYTES or not self.notes_runs:
+            return False
+        if not state.notes.runs and not self._environment.make_room(FOLD_ROOM_BYTES):
+            return False
+        return state.note(group, (placed[0][1].first, packed))
+
+    def _write_to_lmdb(self, group, runs):
+        """Have LMDB take what was noted, and then *group*."""
+        state = self._state
+        fresh = bool(runs or state.notes.runs)
+        full_tail = fresh and (state.tail.batches >= SEGMENT_BATCHES or len(state.tail.keys) >= SEGMENT_KEYS)
+        checkpoint, rows = self._environment.write(
+            lambda txn, db: self._write(txn, db, group, runs, full_tail), reserve=not runs and group.light)
+        if fresh:
+            state.some_saved(checkpoint)
+        if full_tail:
+            state.tail = Tail(state.end)
+        self._count(group, runs)
+        state.all_taken(rows)
+        self._folded_at = time.monotonic()
 
     def _write(self, txn, db, group, runs, full_tail):
-        """Write a group; a few large puts, see records.py."""
-        state, tail = self._state, self._state.tail
-        if runs:
+        """Write a group after what was noted; a few large puts, see records.py."""
+        state, tail, checkpoint = self._state, self._state.tail, self._state.checkpoint
+        if runs or state.notes.runs:
             self._write_log(txn, db, group, runs, full_tail)
             checkpoint = state.save_some(txn, db)
-        else:
-            checkpoint = state.checkpoint
-            for producer, sequences in group.touched.items():       # else they lie in the log
+        if not runs:        # else they lie in the log
+            for producer, sequences in group.touched.items():
                 txn.put(producer, dedup.pack(sequences, group.time_us), db=db.producers)
         rows = state.write_rows(txn, db, group)
         if group.records:
@@ -190,7 +229,8 @@ class Writer:
 
     def _write_log(self, txn, db, group, runs, full_tail):
         state, tail = self._state, self._state.tail
-        items = [(OFFSET.pack(placed[0][1].first), packed) for placed, packed in runs]
+        items = [(OFFSET.pack(key), packed) for key, packed in state.notes.runs]
+        items += [(OFFSET.pack(placed[0][1].first), packed) for placed, packed in runs]
         if txn.cursor(db.log).putmulti(items, append=True) != (len(items), len(items)):
             raise StoreError("The log has offsets beyond its end; the store is not written to any more.")
         if group.new_topics:
@@ -198,50 +238,47 @@ class Writer:
         if full_tail:
             txn.put(OFFSET.pack(tail.first), Segment.pack(tail, state.end), db=db.segments)
 
-    def _apply(self, group, runs, full_tail, checkpoint, rows):
+    def _count(self, group, runs):
+        """Count a group that is on disk."""
         state = self._state
-        state.rows_written(rows)
-        self.commits += 1
+        for placed, packed in runs:
+            state.tail.add(placed[0][1].first, placed)
+            self.appended_bytes += len(packed)
         if runs:
-            state.some_saved(checkpoint)
-            tail = Tail(state.end) if full_tail else state.tail
-            for placed, _ in runs:
-                tail.add(placed[0][1].first, placed)
-            state.tail = tail
             self.appended_messages += group.messages
-            self.appended_bytes += sum(len(packed) for _, packed in runs)
             self.group_batches.add(len(group.placed))
         with state.changing():
             group.apply()
-        state.notes.taken(state.journal_next)
         state.changed_pages.update({(topic.id - 1) // PAGE_TOPICS for topic, _ in group.placed})
 
     def _fold(self):
         """Have LMDB take what was noted."""
-        state = self._state
-
-        def write(txn, db):
-            written = state.write_journal(txn, db)
-            txn.put(b"state", state.ends(journal=state.journal_next).pack(), db=db.meta)
-            return written
         try:
-            state.journal.written(self._environment.write(write, reserve=True))
-        except StoreFull:
-            return      # it is on disk where it is
-        state.notes.taken(state.journal_next)
+            self._write_to_lmdb(Group((), self._state, self._state.producers, self._settings), [])
+        except StoreFull as error:      # it is on disk where it is
+            for fold in self._folds:
+                fold.error = error
+
+    def _tell_folds(self):
+        folds, self._folds = self._folds, []
+        for fold in folds:
+            self._tell(fold)
 
     # --- ending ------------------------------------------------------------------------
 
     def _finish(self):
         state = self._state
+        if state.notes.runs:
+            self._fold()
 
         def write(txn, db):
             checkpoint = state.save_all(txn, db)
-            state.write_journal(txn, db)
+            state.write_rows(txn, db)
             txn.put(b"state", state.ends(checkpoint=checkpoint, journal=state.journal_next, session=CLOSED).pack(),
                     db=db.meta)
         try:
-            self._environment.write(write, removing=True)
+            if not state.notes.runs:
+                self._environment.write(write, removing=True)
             self._environment.flush()
         except StoreFull:
             pass        # nothing is lost: it is counted on from the last checkpoint, and what was noted is found
@@ -252,6 +289,9 @@ class Writer:
     def _die(self, error):
         self.error = _dying(error)
         self.keeper.fail(self.error)
+        for fold in self._folds:
+            fold.error = self.error
+        self._tell_folds()
         if self._close is not None:
             self._close.error = self.error
             self._tell(self._close)

@@ -11,6 +11,7 @@ from . import (
     outbox,
     pending,
     replay,
+    scale,
     singles,
     sizes,
     spool,
@@ -22,4 +23,4 @@ from . import (
 
 WORKLOADS = {one.WORKLOAD.name: one.WORKLOAD for one in (
     alone, singles, batches, live, live_singles, replay, steady, stopped, sizes, stock, many, work, pending,
-    coroutines, filters, spool, outbox)}
+    coroutines, filters, spool, outbox, scale)}
