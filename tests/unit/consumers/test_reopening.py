@@ -228,8 +228,8 @@ def test_a_closed_broker_settles_nothing(disk):
 
 def test_what_was_given_back_unseen_does_not_count_as_delivered_after_reopening_either(disk):
     disk.broker.publish("a", 1)
-    delivery, = taken(disk.join(max_deliveries=1))
-    disk.consumers.nack("c", [[delivery.offset, delivery.token]], unseen=True)
+    delivery, = taken(disk.join(max_deliveries=1, member="m"))
+    disk.consumers.nack("c", [[delivery.offset, delivery.token]], unseen=True, member="m")
 
     disk.reopen()
 
