@@ -256,8 +256,8 @@ class ConsumerStage:
 
         def join():
             try:
-                member = self.broker.subscribe(None, consumer=NAME, max_in_flight=max_in_flight, member=worker.name,
-                                               held=[list(one) for one in held])
+                member = self.broker.subscribe(None, consumer=NAME, max_in_flight=max_in_flight,
+                                               member=worker.known_as, held=[list(one) for one in held])
             except StoreFull:
                 self.book.refused(held)
             else:
@@ -281,13 +281,19 @@ class ConsumerStage:
         gevent.killall(self.fetching)
         self.book.gave_up()
 
-    def settle(self, verb, entries, option=None):
-        """Call *verb* for *entries*, ``(offset, token or None)``; the answer goes into the book."""
+    def settle(self, verb, entries, option=None, leaver=None):
+        """Call *verb* for *entries*, ``(offset, token or None)``; the answer goes into the book.
+
+        With UNSEEN, *leaver* is a worker that leaves.
+        """
         deliveries = [offset if token is None else [offset, token] for offset, token in entries]
         options = {"nack": {"delay_s": option}, "extend": {"seconds": option}, UNSEEN: {"unseen": True}}.get(verb, {})
-        self.book.claimed = {offset for offset, _ in self.claimed}
         self.book.come = None if self.joining or not all(one.ready() for one in self.fetching) else self.joins
-        self._settle(self.book.asked(verb, entries, option, self.consumers.token), deliveries, options)
+        name = None if leaver is None else leaver.known_as
+        if name is not None:
+            options = {**options, "member": name}
+            self.book.leaves(name, self.joining)
+        self._settle(self.book.asked(verb, entries, option, name), deliveries, options)
 
     def ack_before(self, offset):
         """Acknowledge all that was delivered below *offset*."""
