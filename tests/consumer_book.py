@@ -334,7 +334,10 @@ class Book(Unseen):
         if ticket.verb == "ack":
             one.unsure = one.unsettled      # the caller cannot know
         elif ticket.verb == "reject" and one.unsettled and len(one.tokens) == ticket.given[one.offset]:
-            one.give_back(0.0, FAR)
+            if one.state == NEW:
+                one.late = FAR      # if it was on its way, that has come to nothing
+            else:
+                one.give_back(0.0, FAR)
         if ticket.verb != "ack" and one.state in (NEW, BACK) and one.late == FAR:
             one.late = self.now + self.settings["ack_wait_s"] + self._backoff(one.delivery)[1]
         one.hidden = True
