@@ -29,7 +29,7 @@ class Unseen:
         return True if waits and one.alone is not None and one.alone == self.alone else None
 
     def leaves(self, name, joining):
-        """Somebody says that who joined as *name* leaves; that may have come before those who are *joining*, or after."""
+        """Somebody says that who joined as *name* leaves, perhaps before those who are *joining* are there."""
         for worker in self.workers:
             worker.leaves = worker.leaves or worker.known_as == name
         for worker in joining:

@@ -20,6 +20,7 @@ BATCH = 1_000
 MEMBERS = 10                # of the consumer that holds much
 HELD = 100                  # by the member of each of the many consumers
 ACKS = 400                  # one by one
+FOLDER = "folder"           # a consumer whose pausing is no note: LMDB takes it, and what was noted by then
 CALLS = 64                  # that wait for their answers, where each message is given back alone
 FOREVER_S = 100_000
 
@@ -28,8 +29,8 @@ SINGLE_BYTES = 450          # pending, and handed out alone
 BACK_BYTES = 200            # pending, and given back by a call of its own, CALLS of them at a time
 CONSUMER_BYTES = 38_000     # with a member that holds HELD messages
 CHANCE_BYTES = 4 << 20      # more or less, however much is pending
-NOTE_BYTES = 70             # written for an ack, alone in its commit, that is a note
-FOLD_BYTES = 25_000         # written where LMDB takes what was noted
+NOTE_BYTES = 80             # written for an ack that is alone in its commit: a note
+FOLD_BYTES = 27_000         # written where LMDB takes as many of them as their file has room for
 MORE_WORK = 1.25
 
 
@@ -56,7 +57,7 @@ class Work(NamedTuple):
 
     def check(self):
         """An ack is a note, and LMDB takes them when their file is full or nothing has come for a while: no oftener."""
-        most_folds = 1 + self.acks * BLOCK_BYTES // FILE_BYTES + self.seconds / FOLD_S
+        most_folds = self.acks * BLOCK_BYTES // FILE_BYTES + self.seconds / FOLD_S
         assert self.folds <= most_folds
         assert self.written < MORE_WORK * (self.acks * NOTE_BYTES + self.folds * FOLD_BYTES)
 
@@ -71,6 +72,7 @@ class Play:
         self.server = ServerProcess(folder, rejoin_grace_s=1.0)
         topics = {"few": size.few, "much": size.much, "single": size.single, "back": size.back, "each": HELD}
         with client(self.server) as publisher:
+            publisher.create_consumer(FOLDER, "nobody.publishes", {})
             for topic, messages in topics.items():
                 for first in range(0, messages, BATCH):
                     publisher.publish_many(topic, [b"x" * 100] * min(BATCH, messages - first))
@@ -97,6 +99,7 @@ class Play:
 
     def ack(self, holding, consumers, messages):
         """Acknowledge *messages* of each, from anywhere, one by one; return the Work."""
+        holding.call("pause", FOLDER)
         began, before, folds = time.monotonic(), self.server.written(), self.lmdb_commits()
         for consumer in consumers:
             offsets = random.Random(1).sample(sorted(holding.given[consumer]), messages)
@@ -167,7 +170,7 @@ def _fill(play, holding):
     back = play.hold(holding, ["back"], "back", size.back) + play.give_back(holding)
     print(f"\n{size}: {much / size.much:.0f} bytes for a message, {single / size.single:.0f} for one handed out alone, "
           f"{back / size.back:.0f} for one given back alone, {each / size.consumers:.0f} for a consumer with {HELD}. "
-          f"Bytes written for an ack: {few} with {size.few} pending; with {pending}: {many}; {small} of the small ones.")
+          f"Bytes written for an ack: {few} with {size.few} pending; with {pending}: {many}; {small} for small ones.")
     most = (MESSAGE_BYTES * size.much, SINGLE_BYTES * size.single, BACK_BYTES * size.back,
             CONSUMER_BYTES * size.consumers)
     for taken, may in zip((much, single, back, each), most):
