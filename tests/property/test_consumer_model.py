@@ -193,6 +193,21 @@ class Model(RuleBasedStateMachine):
             self.join(5, False)
             self.rest()
 
+    @precondition(lambda self: self.stage and self.stage.workers)
+    @rule(number=NUMBER, keys=KEYS, so_far=st.sampled_from(["is on its way", "is at the server", "was taken in part"]))
+    def leave_what_is_on_its_way(self, number, keys, so_far):
+        """Say that somebody leaves who is just being given something: others are to get what it has not taken."""
+        self.stage.publish("a.x", keys)
+        self.stage.publish("a.y", [None])
+        for _ in range(1 + (so_far != "is on its way")):
+            self.stage.commit()
+            self.stage.tell()
+        if so_far == "was taken in part":
+            self.worker(number).take()
+        self.stage.settle(UNSEEN, [], leaver=self.worker(number))
+        self.join(5, False)
+        self.rest()
+
     @rule(number=NUMBER, which=SOME, seconds=SECONDS, verb=st.sampled_from(["nack", "extend"]))
     def delay(self, number, which, seconds, verb):
         if entries := self.some(number, which):

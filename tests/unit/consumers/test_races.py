@@ -343,6 +343,32 @@ def test_who_leaves_is_given_nothing_more_also_if_the_call_that_says_so_fails(st
     assert member.take() is None
 
 
+def test_who_leaves_is_not_given_what_was_on_its_way_when_that_cannot_be_taken_back(stage, clock):
+    member = stage.join(member="m")
+    stage.call(stage.broker.publish, "a", 1)
+    stage.store.commit()
+    stage.store.tell()
+    let_run()       # it is being handed out
+
+    call = stage.call(stage.consumers.nack, "c", [], unseen=True, member="m")
+    stage.store.commit(1)
+    stage.store.fail()
+    stage.store.tell()
+    stage.store.tell()
+    let_run()
+    with pytest.raises(StoreFull):
+        call.get()
+    assert member.take() is None
+    member.end()
+    heir = stage.join()
+    clock.seconds += 1      # after a failure it is read again a second later
+    stage.consumers.tick()
+    let_run()
+    stage.store.settle()
+
+    assert [one.delivery for one in heir.take().messages()] == [1]
+
+
 def test_what_is_extended_on_its_way_takes_up_no_room_when_its_hand_out_fails(stage, clock):
     stage.done(stage.broker.publish_many, "a", [1, 2])
     member = stage.join(max_in_flight=1, backoff_s=[])
