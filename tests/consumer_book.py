@@ -248,9 +248,14 @@ class Book(Unseen):
     # --- calls -----------------------------------------------------------------------
 
     def asked(self, verb, entries, option=None, leaver=None):
-        """Somebody calls *verb* for *entries*, ``(offset, token or None)``; return the Ticket for the answer."""
+        """Somebody calls *verb* for *entries*, ``(offset, token or None)``; return the Ticket for the answer.
+
+        With UNSEEN, *leaver* is the worker that is said to leave: from now on, whatever the answer.
+        """
         ticket = Ticket(verb, entries, self.now, option)
         ticket.leaver = leaver
+        if leaver is not None:
+            leaver.leaves = True
         return self._ask(ticket)
 
     def asked_before(self, offset):
@@ -404,7 +409,7 @@ class Book(Unseen):
     def must_be_out(self):
         """Return the messages that somebody should have been given, when all has been done that can be done."""
         workers = [one for one in self.workers if self.mode != "exclusive" or self.is_active(one)]
-        room = [one.leaves is False and len(self.had_by(one)) < one.max_in_flight for one in workers]
+        room = [not one.leaves and len(self.had_by(one)) < one.max_in_flight for one in workers]
         if self.now < self.patient_until or not any(room) or (self.mode == "exclusive" and not all(room)):
             return []
         graceful = self.now < max(self.graced, self.lapsed)

@@ -1,7 +1,7 @@
 """What the book of a durable consumer (tests/consumer_book.py) says of deliveries that were given back unseen.
 
 They come again at once, under the number that they had, or under the next where nobody knows whether that call
-has counted; their token counts for nothing but saying so again. A member that is named as leaving with that call is
+has counted; their token counts for nothing but saying so again. The member that is named as leaving with that call is
 given nothing more.
 """
 
@@ -27,13 +27,6 @@ class Unseen:
         """Whether it waits for certain, so that what gave it back may be said again (True), or perhaps (None)."""
         waits = one.state == BACK and not (one.hidden or one.unsure or one.is_excused(self.now) or one.asked)
         return True if waits and one.alone is not None and one.alone == self.alone else None
-
-    def leaves(self, name, joining):
-        """Somebody says that who joined as *name* leaves, perhaps before those who are *joining* are there."""
-        for worker in self.workers:
-            worker.leaves = worker.leaves or worker.known_as == name
-        for worker in joining:
-            worker.leaves = None if worker.known_as == name else worker.leaves
 
     def _ask_unseen(self, one, ticket):
         one.said_at = one.unseen_at = self.step

@@ -79,7 +79,7 @@ class Ticket:
     def __init__(self, verb, entries, at, option=None, vague=False):
         self.verb, self.entries, self.at, self.option, self.vague = verb, entries, at, option, vague
         self.step = 0
-        self.leaver = None      # the name of whoever leaves with it: that changes more than it names
+        self.leaver = None      # who leaves with it: that changes more than it names
         self.alone = None       # of Book.alone
         self.must = {}          # offset -> True: must count; False: must be stale; None: either
         self.given = {}         # offset -> how often it had been seen then

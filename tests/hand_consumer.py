@@ -256,8 +256,8 @@ class ConsumerStage:
 
         def join():
             try:
-                member = self.broker.subscribe(None, consumer=NAME, max_in_flight=max_in_flight,
-                                               member=worker.known_as, held=[list(one) for one in held])
+                member = self.broker.subscribe(None, consumer=NAME, max_in_flight=max_in_flight, member=worker.name,
+                                               held=[list(one) for one in held])
             except StoreFull:
                 self.book.refused(held)
             else:
@@ -289,11 +289,9 @@ class ConsumerStage:
         deliveries = [offset if token is None else [offset, token] for offset, token in entries]
         options = {"nack": {"delay_s": option}, "extend": {"seconds": option}, UNSEEN: {"unseen": True}}.get(verb, {})
         self.book.come = None if self.joining or not all(one.ready() for one in self.fetching) else self.joins
-        name = None if leaver is None else leaver.known_as
-        if name is not None:
-            options = {**options, "member": name}
-            self.book.leaves(name, self.joining)
-        self._settle(self.book.asked(verb, entries, option, name), deliveries, options)
+        if leaver is not None:
+            options = {**options, "member": leaver.member.id}
+        self._settle(self.book.asked(verb, entries, option, leaver), deliveries, options)
 
     def ack_before(self, offset):
         """Acknowledge all that was delivered below *offset*."""

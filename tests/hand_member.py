@@ -11,11 +11,10 @@ class Worker:
 
     def __init__(self, stage, name, max_in_flight, before=None):
         self.stage, self.name, self.max_in_flight, self.before = stage, name, max_in_flight, before
-        self.known_as = before.known_as if before is not None else name
         self.asked_at = stage.clock.seconds, stage.book.step
         self.overlaps = False   # with the join of another, so that nobody can know which was first
         self.member = None
-        self.leaves = False     # it was said to leave; None: perhaps, as that came while it joined
+        self.leaves = False     # that was said
 
     def begin(self, member):
         self.member = member

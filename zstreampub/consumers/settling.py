@@ -94,7 +94,7 @@ class Settling:
         if unseen:
             return self._give_back(delay_s, reason, member)
         if member is not None:
-            raise InvalidOption("member names one that leaves: it goes with unseen.", option="member")
+            raise InvalidOption("member is one that leaves: it goes with unseen.", option="member")
         delay_s, reason = check_delay("delay_s", delay_s), check_reason(reason)
         consumer, now = self._consumer, self._consumer.home.clock.now()
         most = consumer.options.max_deliveries
@@ -107,13 +107,13 @@ class Settling:
             self._wait(lease, runs, now + wait_s, wait_s <= 0, reason)
         return act
 
-    def _give_back(self, delay_s, reason, name):
+    def _give_back(self, delay_s, reason, leaver):
         """Nobody has looked at them: they come again at once, and this delivery does not count.
 
-        Each member called *name* is given nothing more, and what it has not taken comes back as well.
+        The member with the id *leaver* is given nothing more, and what it has not taken comes back as well.
         """
-        if not isinstance(name, (str, type(None))):
-            raise InvalidOption(f"member is the name of a member, not {name!r:.60}.", option="member")
+        if not isinstance(leaver, (str, type(None))):
+            raise InvalidOption(f"member is the id in the greeting of a member, not {leaver!r:.60}.", option="member")
         if delay_s is not None or reason is not None:
             raise InvalidOption("What is unseen comes again at once, and for no reason: leave out delay_s and reason.",
                                 option="unseen")
@@ -122,10 +122,9 @@ class Settling:
         def act(lease, runs):
             self._wait(lease, runs, now, True, lease.error, True)
 
-        if name is not None:
-            for member in self._consumer.members:
-                if member.member == name:
-                    self._take_back(member, act)
+        for member in self._consumer.members:
+            if member.id == leaver:
+                self._take_back(member, act)
         return act
 
     def _take_back(self, member, act):

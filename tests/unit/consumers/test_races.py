@@ -315,9 +315,11 @@ def test_a_change_that_cannot_be_written_is_none(stage):
 
 def test_what_is_given_back_unseen_twice_is_answered_when_it_is_on_disk(stage):
     stage.done(stage.broker.publish, "a", 1)
-    delivery, = stage.join(max_deliveries=1, member="m").take().messages()
+    member = stage.join(max_deliveries=1)
+    delivery, = member.take().messages()
 
-    calls = [stage.call(stage.consumers.nack, "c", [[0, delivery.token]], unseen=True, member="m") for _ in range(2)]
+    options = {"unseen": True, "member": member.id}
+    calls = [stage.call(stage.consumers.nack, "c", [[0, delivery.token]], **options) for _ in range(2)]
     assert not any(call.ready() for call in calls)
     while not all(call.ready() for call in calls):
         stage.store.settle()
@@ -329,10 +331,10 @@ def test_what_is_given_back_unseen_twice_is_answered_when_it_is_on_disk(stage):
 
 def test_who_leaves_is_given_nothing_more_also_if_the_call_that_says_so_fails(stage):
     stage.done(stage.broker.publish_many, "a", [1, 2])
-    member = stage.join(max_in_flight=1, member="m")
+    member = stage.join(max_in_flight=1)
     delivery, = member.take().messages()
 
-    call = stage.call(stage.consumers.nack, "c", [[0, delivery.token]], unseen=True, member="m")
+    call = stage.call(stage.consumers.nack, "c", [[0, delivery.token]], unseen=True, member=member.id)
     stage.store.fail()
     stage.store.tell()
     let_run()
@@ -344,13 +346,13 @@ def test_who_leaves_is_given_nothing_more_also_if_the_call_that_says_so_fails(st
 
 
 def test_who_leaves_is_not_given_what_was_on_its_way_when_that_cannot_be_taken_back(stage, clock):
-    member = stage.join(member="m")
+    member = stage.join()
     stage.call(stage.broker.publish, "a", 1)
     stage.store.commit()
     stage.store.tell()
     let_run()       # it is being handed out
 
-    call = stage.call(stage.consumers.nack, "c", [], unseen=True, member="m")
+    call = stage.call(stage.consumers.nack, "c", [], unseen=True, member=member.id)
     stage.store.commit(1)
     stage.store.fail()
     stage.store.tell()
