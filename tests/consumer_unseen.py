@@ -44,7 +44,7 @@ class Unseen:
         if one.state != BACK or one.tokens[-1] != token:
             return
         if one.unsure:
-            one.perhaps = True      # or an ack that nobody heard of has counted before
+            one.perhaps, one.due = True, 0.0    # or an ack that nobody heard of has counted before
             return
         one.unseen, one.alone = token, ticket.alone
         one.delivery, one.perhaps = one.number - 1, False
