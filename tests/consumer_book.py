@@ -22,7 +22,6 @@ class Book(Unseen):
         self.step = 0           # counts the calls
         self.paused = False     # and everything has been taken that was handed out before
         self.come = None        # how many have come so far, if nobody is about to be given something or a member
-        self.claimed = set()
         self.wanted = {}        # offset -> Wanted
         self.workers = []       # in the order in which they joined
         self.active = None      # of an exclusive consumer: who was given something last
@@ -76,9 +75,6 @@ class Book(Unseen):
             assert one.tokens and one.tokens[-1] == token, f"{worker.name} may not claim {one} by {token}"
             assert not (one.holder in others and one.is_held(self.now)), f"{worker.name} claimed {one}"
             assert one.unseen is None or one.unseen_at > step, f"{worker.name} claimed what was given back: {one}"
-            one.keeper = worker
-            if one.unseen_at > step:
-                worker.leaving.add(offset)      # that may have been said of it
             if one.said_at > step:      # and who knows which came first
                 one.due, one.late = 0.0, max(one.late, self.now + self.settings["ack_wait_s"])
             elif one.unsettled and not one.asked:
@@ -184,15 +180,16 @@ class Book(Unseen):
             assert not ticket.must[one.offset], f"{worker.name} was given what is being settled: {one}"
             if not ticket.vague:
                 ticket.must[one.offset] = False     # it came too late
-        self._check_unseen(worker, token, one)
+        assert not worker.leaves, f"{worker.name} is about to leave, but was given {one}"
         self._check_time(worker, one)
         self._check_number(delivery, one)
         self._check_token(worker, token, delivery, one)
         self._check_order(worker, one)
         one.tokens.append(token)
         one.state, one.holder, one.delivery, one.lease = OUT, worker, delivery, lease
-        one.number, one.keeper, one.unseen, one.giving = delivery, worker, None, []
-        one.hidden = one.dropped = one.released = one.perhaps = False
+        one.number, one.unseen, one.giving, one.due = delivery, None, [], 0.0
+        one.hidden = one.dropped = one.perhaps = False
+        one.released, one.recalls = bool(one.recalls), []
         one.unsure = one.vaguely
         has = [one for one in self.had_by(worker) if self.now < one.lease and not one.released]
         assert len(has) <= worker.max_in_flight, f"{worker.name} has more than {worker.max_in_flight}: {has}"
@@ -227,8 +224,7 @@ class Book(Unseen):
                 if other.offset < one.offset and other.unsure:
                     other.settle(ACKED)     # or the order is broken if it comes again
                     continue
-                is_new = other.state == NEW or not other.tokens     # what nobody was ever given may be called back, too
-                assert other.offset > one.offset and is_new, f"{one} was given before {other}"
+                assert other.offset > one.offset and other.state == NEW, f"{one} was given before {other}"
 
     def is_active(self, worker):
         """Whether *worker* may be the one that works."""
@@ -251,13 +247,15 @@ class Book(Unseen):
 
     # --- calls -----------------------------------------------------------------------
 
-    def asked(self, verb, entries, option=None, newest=None):
+    def asked(self, verb, entries, option=None, leaver=None):
         """Somebody calls *verb* for *entries*, ``(offset, token or None)``; return the Ticket for the answer.
 
-        *newest* is the newest token that was given out.
+        With UNSEEN, *leaver* is the worker that is said to leave: from now on, whatever the answer.
         """
         ticket = Ticket(verb, entries, self.now, option)
-        ticket.newest = newest
+        ticket.leaver = leaver
+        if leaver is not None:
+            leaver.leaves = True
         return self._ask(ticket)
 
     def asked_before(self, offset):
@@ -271,13 +269,14 @@ class Book(Unseen):
         for offset, token in ticket.entries:
             one = self.wanted[offset]
             must = ticket.must[offset] = self._must(one, token, ticket.verb)
-            ticket.deliveries[offset] = one.delivery
+            ticket.given[offset] = len(one.tokens)
             if must is False:
                 continue
             if token is None and must is None and not ticket.vague:
                 one.hidden = True       # it counts if a hand-out is on its way that nobody has seen
+                one.recalls.append(ticket)
             if ticket.verb == UNSEEN:
-                self._ask_unseen(one, ticket, must)
+                self._ask_unseen(one, ticket)
                 continue
             if ticket.verb == "extend":
                 one.extended_at = self.step
@@ -317,10 +316,12 @@ class Book(Unseen):
             if ticket in one.asked:
                 one.asked.remove(ticket)
             if ticket.verb == UNSEEN:
-                self._unseen_answered(one, ticket, offset in stale, failed)
+                self._unseen_answered(one, ticket, failed)
             if failed:
                 self._undo(one, ticket)
                 continue
+            if ticket in one.recalls:
+                one.recalls.remove(ticket)
             assert not (must and offset in stale), f"{ticket.verb} by {token} was refused: {one}"
             assert must is not False or offset in stale or ticket.vague, f"{ticket.verb} by old {token} counted: {one}"
             least += must is True
@@ -331,13 +332,17 @@ class Book(Unseen):
                 self._take(one, ticket, token)
             elif one.state in (NEW, BACK) and ticket.verb in ("nack", UNSEEN):
                 one.late = max(self.now, ticket.at) + self.settings["ack_wait_s"] + self._backoff(one.delivery)[1]
-        assert failed or least <= count <= most, f"{ticket.verb} counted {count}, not {least} to {most}"
+        is_enough = least <= count and (count <= most or ticket.leaver)
+        assert failed or is_enough, f"{ticket.verb} counted {count}, not {least} to {most}"
 
     def _undo(self, one, ticket):
         if ticket.verb == "ack":
             one.unsure = one.unsettled      # the caller cannot know
-        elif ticket.verb == "reject" and one.unsettled and one.delivery == ticket.deliveries[one.offset]:
-            one.give_back(0.0, FAR)
+        elif ticket.verb == "reject" and one.unsettled and len(one.tokens) == ticket.given[one.offset]:
+            if one.state == NEW:
+                one.late = FAR      # if it was on its way, that has come to nothing
+            else:
+                one.give_back(0.0, FAR)
         if ticket.verb != "ack" and one.state in (NEW, BACK) and one.late == FAR:
             one.late = self.now + self.settings["ack_wait_s"] + self._backoff(one.delivery)[1]
         one.hidden = True
@@ -346,7 +351,7 @@ class Book(Unseen):
         if ticket.verb == UNSEEN:
             self._take_unseen(one, ticket, token)
             return
-        newer = one.delivery != ticket.deliveries[one.offset]
+        newer = len(one.tokens) != ticket.given[one.offset]
         is_new = one.state == NEW and (not one.hidden or token in one.of_old)
         unseen = token is None and ticket.must[one.offset] is None      # so is the number of that delivery
         if ticket.verb == "ack" and one.unsettled and not is_new:
@@ -404,7 +409,7 @@ class Book(Unseen):
     def must_be_out(self):
         """Return the messages that somebody should have been given, when all has been done that can be done."""
         workers = [one for one in self.workers if self.mode != "exclusive" or self.is_active(one)]
-        room = [not one.leaving and len(self.had_by(one)) < one.max_in_flight for one in workers]
+        room = [not one.leaves and len(self.had_by(one)) < one.max_in_flight for one in workers]
         if self.now < self.patient_until or not any(room) or (self.mode == "exclusive" and not all(room)):
             return []
         graceful = self.now < max(self.graced, self.lapsed)

@@ -19,7 +19,7 @@ class Wanted:
     ``number`` is the one under which it was seen, ``delivery`` of how many deliveries it is known that they count:
     one less after it was given back ``unseen``, by that token, as the last thing that was said by it. ``giving``: the
     calls for that which have no answer; ``perhaps``: there will be none. ``alone``: nobody could be given it then
-    but who joined later. ``keeper``: who was given it last.
+    but who joined later. ``recalls``: calls that named it while it was perhaps on its way, and may have made room.
     """
 
     def __init__(self, offset, key, payload, expires):
@@ -37,7 +37,7 @@ class Wanted:
         self.delivery, self.tokens, self.asked, self.holder, self.settled_by = 0, [], [], None, None
         self.lease = self.due = self.late = 0.0
         self.said_at = self.extended_at = self.unseen_at = 0    # the step in which something was said of it
-        self.number, self.unseen, self.giving, self.alone, self.keeper = 0, None, [], None, None
+        self.number, self.unseen, self.giving, self.alone, self.recalls = 0, None, [], None, []
 
     def __repr__(self):
         return (f"<{self.offset} key {self.key} {self.state} delivery {self.delivery} tokens {self.tokens} at "
@@ -79,7 +79,7 @@ class Ticket:
     def __init__(self, verb, entries, at, option=None, vague=False):
         self.verb, self.entries, self.at, self.option, self.vague = verb, entries, at, option, vague
         self.step = 0
+        self.leaver = None      # who leaves with it: that changes more than it names
         self.alone = None       # of Book.alone
-        self.newest = None      # the newest token that the server had given out then
         self.must = {}          # offset -> True: must count; False: must be stale; None: either
-        self.deliveries = {}    # offset -> the number that was the newest then
+        self.given = {}         # offset -> how often it had been seen then

@@ -281,13 +281,17 @@ class ConsumerStage:
         gevent.killall(self.fetching)
         self.book.gave_up()
 
-    def settle(self, verb, entries, option=None):
-        """Call *verb* for *entries*, ``(offset, token or None)``; the answer goes into the book."""
+    def settle(self, verb, entries, option=None, leaver=None):
+        """Call *verb* for *entries*, ``(offset, token or None)``; the answer goes into the book.
+
+        With UNSEEN, *leaver* is a worker that leaves.
+        """
         deliveries = [offset if token is None else [offset, token] for offset, token in entries]
         options = {"nack": {"delay_s": option}, "extend": {"seconds": option}, UNSEEN: {"unseen": True}}.get(verb, {})
-        self.book.claimed = {offset for offset, _ in self.claimed}
         self.book.come = None if self.joining or not all(one.ready() for one in self.fetching) else self.joins
-        self._settle(self.book.asked(verb, entries, option, self.consumers.token), deliveries, options)
+        if leaver is not None:
+            options = {**options, "member": leaver.member.id}
+        self._settle(self.book.asked(verb, entries, option, leaver), deliveries, options)
 
     def ack_before(self, offset):
         """Acknowledge all that was delivered below *offset*."""

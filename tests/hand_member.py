@@ -14,8 +14,7 @@ class Worker:
         self.asked_at = stage.clock.seconds, stage.book.step
         self.overlaps = False   # with the join of another, so that nobody can know which was first
         self.member = None
-        self.leaving = set()    # what has perhaps been said by which it is about to leave
-        self.newest = None      # it was said for certain when this was the newest token
+        self.leaves = False     # that was said
 
     def begin(self, member):
         self.member = member
@@ -69,7 +68,7 @@ class Fetcher:
 
     fetches = True
     max_in_flight = 1 << 30
-    newest = None
+    leaves = False
 
     def __init__(self, stage, name, by_offset):
         self.stage, self.name, self.by_offset = stage, name, by_offset

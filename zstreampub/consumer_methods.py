@@ -38,7 +38,8 @@ class ConsumerMethods:
         """Give deliveries back, to be delivered again later; returns how many.
 
         options: delay_s (without it the consumer's backoff decides), reason (text), unseen (true: nobody has looked at
-        them, so this delivery does not count), member (with unseen: the name of the member that is about to leave).
+        them, so this delivery does not count), member (with unseen: the id of a member that is about to leave and is
+        to be given nothing more).
         """
         return self._settle("nack", consumer, deliveries, options)
 

@@ -5,17 +5,22 @@ written. The bounds are what docs/operations.rst says, and a quarter more.
 """
 
 import random
+import time
 from typing import NamedTuple
 
+import lmdb
 import pytest
 
 from tests.holding import Holding
 from tests.processes import ServerProcess, client
+from zstreampub.disk.journal import BLOCK_BYTES, FILE_BYTES
+from zstreampub.stores.writer import FOLD_S
 
 BATCH = 1_000
 MEMBERS = 10                # of the consumer that holds much
 HELD = 100                  # by the member of each of the many consumers
 ACKS = 400                  # one by one
+FOLDER = "folder"           # a consumer whose pausing is no note: LMDB takes it, and what was noted by then
 CALLS = 64                  # that wait for their answers, where each message is given back alone
 FOREVER_S = 100_000
 
@@ -24,8 +29,9 @@ SINGLE_BYTES = 450          # pending, and handed out alone
 BACK_BYTES = 200            # pending, and given back by a call of its own, CALLS of them at a time
 CONSUMER_BYTES = 38_000     # with a member that holds HELD messages
 CHANCE_BYTES = 4 << 20      # more or less, however much is pending
-MORE_WORK = 1.5
-FOLDS_BYTES = 128 << 10     # of commits of LMDB that fall between: an ack by itself is a note of a hundred bytes
+NOTE_BYTES = 80             # written for an ack that is alone in its commit: a note
+FOLD_BYTES = 27_000         # written where LMDB takes as many of them as their file has room for
+MORE_WORK = 1.25
 
 
 class Size(NamedTuple):
@@ -38,6 +44,24 @@ class Size(NamedTuple):
     back: int
 
 
+class Work(NamedTuple):
+    """What *acks*, each alone in its commit, have cost: bytes written, commits of LMDB among them, and time."""
+
+    acks: int
+    written: int
+    folds: int
+    seconds: float
+
+    def __str__(self):
+        return f"{self.written / self.acks:.0f} ({self.folds} of {self.acks} commits were LMDB's)"
+
+    def check(self):
+        """An ack is a note, and LMDB takes them when their file is full or nothing has come for a while: no oftener."""
+        most_folds = self.acks * BLOCK_BYTES // FILE_BYTES + self.seconds / FOLD_S
+        assert self.folds <= most_folds
+        assert self.written < MORE_WORK * (self.acks * NOTE_BYTES + self.folds * FOLD_BYTES)
+
+
 class Play:
     """A server on which all is published; the consumers are made one after the other."""
 
@@ -48,6 +72,7 @@ class Play:
         self.server = ServerProcess(folder, rejoin_grace_s=1.0)
         topics = {"few": size.few, "much": size.much, "single": size.single, "back": size.back, "each": HELD}
         with client(self.server) as publisher:
+            publisher.create_consumer(FOLDER, "nobody.publishes", {})
             for topic, messages in topics.items():
                 for first in range(0, messages, BATCH):
                     publisher.publish_many(topic, [b"x" * 100] * min(BATCH, messages - first))
@@ -73,13 +98,20 @@ class Play:
         holding.wait(dict.fromkeys(consumers, messages) if wanted is None else wanted)
 
     def ack(self, holding, consumers, messages):
-        """Acknowledge *messages* of each, from anywhere, one by one; return how much is written for each message."""
-        before = self.server.written()
+        """Acknowledge *messages* of each, from anywhere, one by one; return the Work."""
+        holding.call("pause", FOLDER)
+        began, before, folds = time.monotonic(), self.server.written(), self.lmdb_commits()
         for consumer in consumers:
             offsets = random.Random(1).sample(sorted(holding.given[consumer]), messages)
             holding.settle("ack", consumer, offsets)
             self.acked[consumer] = set(offsets)
-        return (self.server.written() - before) / messages / len(consumers)
+        return Work(messages * len(consumers), self.server.written() - before, self.lmdb_commits() - folds,
+                    time.monotonic() - began)
+
+    def lmdb_commits(self):
+        """Return how many LMDB has made."""
+        with lmdb.open(str(self.server.directory / "store"), readonly=True, lock=False) as environment:
+            return environment.info()["last_txnid"]
 
     def give_back(self, holding):
         """Give all of "back" back, for later, each by a call of its own; return what that costs in bytes."""
@@ -128,23 +160,23 @@ def _fill(play, holding):
     """Have everything pending, find what it costs, and return how much memory the server may take for it."""
     size, before = play.size, play.server.census()["rss"]
     play.hold(holding, ["few"], "few", size.few)
-    written_few = play.ack(holding, ["few"], ACKS)
+    few = play.ack(holding, ["few"], ACKS)
     each = play.hold(holding, play.each, "each", HELD)
     much = play.hold(holding, ["much"], "much", size.much, MEMBERS)
     pending = play.pending()
-    written_much = play.ack(holding, ["much"], ACKS)        # before so much has changed that a snapshot comes between
-    written_each = play.ack(holding, play.each[:ACKS], ACKS // len(play.each[:ACKS]))
+    many = play.ack(holding, ["much"], ACKS)        # before so much has changed that a snapshot comes between
+    small = play.ack(holding, play.each[:ACKS], ACKS // len(play.each[:ACKS]))
     single = play.fetch(holding)
     back = play.hold(holding, ["back"], "back", size.back) + play.give_back(holding)
     print(f"\n{size}: {much / size.much:.0f} bytes for a message, {single / size.single:.0f} for one handed out alone, "
           f"{back / size.back:.0f} for one given back alone, {each / size.consumers:.0f} for a consumer with {HELD}. "
-          f"Written for an ack: {written_few:.0f} bytes with {size.few} pending; with {pending}: "
-          f"{written_much:.0f}, {written_each:.0f} of the small ones.")
+          f"Bytes written for an ack: {few} with {size.few} pending; with {pending}: {many}; {small} for small ones.")
     most = (MESSAGE_BYTES * size.much, SINGLE_BYTES * size.single, BACK_BYTES * size.back,
             CONSUMER_BYTES * size.consumers)
     for taken, may in zip((much, single, back, each), most):
         assert taken < may + CHANCE_BYTES
-    assert max(written_much, written_each) < MORE_WORK * written_few + FOLDS_BYTES / ACKS
+    for work in (few, many, small):     # the same bound, however much is pending
+        work.check()
     return before + sum(most) + 4 * CHANCE_BYTES
 
 

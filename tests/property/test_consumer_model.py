@@ -172,22 +172,41 @@ class Model(RuleBasedStateMachine):
         if entries := self.some(number, which):
             self.stage.settle(verb, [(offset, token if fenced else None) for offset, token in entries])
 
-    @rule(number=NUMBER, which=SOME, then=st.sampled_from(["go on", "again at once", "again later", "heir"]))
-    def give_back_unseen(self, number, which, then):
+    @rule(number=NUMBER, which=st.lists(NUMBER, max_size=4), is_named=st.booleans(),
+          then=st.sampled_from(["go on", "again at once", "again later", "heir", "leave"]))
+    def give_back_unseen(self, number, which, is_named, then):
         """As who is about to leave does; perhaps twice, as after an answer that was lost; or somebody else is there."""
-        if entries := self.some(number, which):
-            self.stage.settle(UNSEEN, entries)
-            if then in ("again later", "heir"):
-                self.stage.flow()
-            if then == "heir":
-                # Or what it has not taken yet stays with it, if all that it named was settled before.
-                holders = self.stage.workers + self.stage.fetchers
-                if (giver := holders[number % len(holders)]) in self.stage.workers:
-                    giver.leave()
-                self.join(5, False)
-                self.rest()
-            elif then != "go on":
-                self.stage.settle(UNSEEN, entries)
+        holders = self.stage.workers + self.stage.fetchers
+        giver = holders[number % len(holders)] if holders else None
+        leaver = giver if is_named and giver in self.stage.workers else None
+        entries = self.some(number, which)
+        if not entries and leaver is None:
+            return
+        self.stage.settle(UNSEEN, entries, leaver=leaver)
+        if then in ("again later", "heir", "leave"):
+            self.stage.flow()
+        if then in ("again at once", "again later"):
+            self.stage.settle(UNSEEN, entries, leaver=leaver)
+        elif then != "go on":
+            if then == "leave" and giver in self.stage.workers:
+                giver.leave()
+            self.join(5, False)
+            self.rest()
+
+    @precondition(lambda self: self.stage and self.stage.workers)
+    @rule(number=NUMBER, keys=KEYS, so_far=st.sampled_from(["is on its way", "is at the server", "was taken in part"]))
+    def leave_what_is_on_its_way(self, number, keys, so_far):
+        """Say that somebody leaves who is just being given something: others are to get what it has not taken."""
+        self.stage.publish("a.x", keys)
+        self.stage.publish("a.y", [None])
+        for _ in range(1 + (so_far != "is on its way")):
+            self.stage.commit()
+            self.stage.tell()
+        if so_far == "was taken in part":
+            self.worker(number).take()
+        self.stage.settle(UNSEEN, [], leaver=self.worker(number))
+        self.join(5, False)
+        self.rest()
 
     @rule(number=NUMBER, which=SOME, seconds=SECONDS, verb=st.sampled_from(["nack", "extend"]))
     def delay(self, number, which, seconds, verb):
@@ -295,7 +314,6 @@ class Model(RuleBasedStateMachine):
         assert not left, f"never settled: {left}"
         said = stage.describe()
         assert said["pending"] == said["lag"]["messages"] == 0, said
-
 
     def go_on(self):
         """Purge what pauses it, or acknowledge what somebody has; return whether there was something."""

@@ -158,9 +158,9 @@ def nack(delay_s, reason):
     return "nack", (("delay_s", delay_s), ("reason", _text(reason)))
 
 
-def unseen(member):
-    """Return what to say of what the program has not looked at, as *member* leaves."""
-    return "nack", (("unseen", True), ("member", member))
+def unseen(id):
+    """Return what to say of what the program has not looked at, as the member with that id leaves."""
+    return "nack", (("unseen", True), ("member", id))
 
 
 def reject(reason):

@@ -125,7 +125,7 @@ class Consumption(Reader):
 
     def _give_back(self):
         """Say that we leave, and that the program has not looked at what is here."""
-        held, key = self._held, unseen(self.member)
+        held, key = self._held, unseen(self.id)
         here = [(offset, offset + 1, lease.token) for offset, lease in self._arrived.leases()
                 if held.get(offset) is lease]
         if self._channels.is_up:        # else the server takes them back by itself

@@ -27,8 +27,8 @@ class Answering(Core):
     def nack(self, name, deliveries, *, delay_s=None, reason=None, unseen=False, member=None):
         """Have *deliveries* delivered again after *delay_s* (None: as the backoff says). Raises like :meth:`ack`.
 
-        *unseen*: nobody has looked at them, so they come again at once, and this delivery does not count; *member* says
-        it, and is about to leave.
+        *unseen*: nobody has looked at them, so they come again at once, and this delivery does not count. *member*, the
+        id of one that is about to leave: it is given nothing more, and what it has not taken comes again, too.
         """
         options = {"delay_s": delay_s, "reason": reason, "unseen": unseen, "member": member}
         return self._settle_and_wait("nack", name, deliveries, options)

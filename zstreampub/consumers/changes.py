@@ -69,7 +69,19 @@ class HandedOut:
             state.turn(lease, WAITING, now + _AGAIN_S)
             lease.uncount()
             self.consumer.arm(lease)
+        for extended in self._extended():
+            state.turn(extended, IN_FLIGHT, extended.due)       # the member has no less room for it
         self.consumer.unsaved += lease.runs
+
+    def _extended(self):
+        """Return the leases to which its messages were moved on the way by who named no token."""
+        pending, found = self.state.pending, {}
+        for first, next in pairs(self.lease.runs):
+            for offset in range(first, next):
+                lease = pending.get(offset)
+                if lease is not None and lease.member is self.member and lease.token == self.token:
+                    found[lease] = None
+        return found
 
 
 class Moved:

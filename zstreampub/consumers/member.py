@@ -27,7 +27,8 @@ class Member(Taking):
     """One subscription to the messages of *consumer*. Made by ``Broker.subscribe(consumer=...)``.
 
     ``held`` are ``[[offset, token], ...]`` that it brought along and still holds. ``in_flight`` counts what
-    it was given and has not settled. ``on_ready()`` is called on the hub whenever there may be something new.
+    it was given and has not settled. ``is_leaving``: it was said to leave, and is given nothing more.
+    ``on_ready()`` is called on the hub whenever there may be something new.
     """
 
     live = True
@@ -93,7 +94,7 @@ class Member(Taking):
         """Take *items*, which were promised."""
         if self._closed:
             return
-        if self.is_leaving:     # what comes too late to be taken does not count as delivered
+        if self.is_leaving:     # what was on its way was taken back
             items = [item for item in items if type(item) is not Handout]
         self.queue.items.extend(items)
         self.queue.messages += sum(item.count for item in items if type(item) is Handout)

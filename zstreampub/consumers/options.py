@@ -143,7 +143,8 @@ def check_deliveries(deliveries):
 
 
 def _delivery(one):
-    if type(one) is list and len(one) == 2 and type(one[0]) is type(one[1]) is int and 0 <= one[0] < 1 << 53:
+    if (type(one) is list and len(one) == 2 and type(one[0]) is type(one[1]) is int
+            and 0 <= one[0] < 1 << 53 and one[1] >= 0):
         return one[0], one[0] + 1, one[1]       # what nearly all of them are
     if type(one) is int and 0 <= one < 1 << 53:
         return one, one + 1, None

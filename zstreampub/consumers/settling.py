@@ -3,7 +3,7 @@
 from ..checks import within
 from ..errors import InvalidOption, StaleDelivery
 from .changes import Moved
-from .lease import DYING, IN_FLIGHT, WAITING, Lease, Mark, count, pairs, runs_of, tick_of
+from .lease import DYING, IN_FLIGHT, WAITING, Lease, Mark, count, pairs, tick_of
 from .options import MAX_DELIVERIES, check_delay, check_deliveries, check_reason
 
 VERBS = ("ack", "nack", "reject", "extend")
@@ -39,15 +39,13 @@ class Settling:
                 act(lease, [first, next])       # what nearly all of them are
                 self.count += 1
                 continue
-            found, stale, marks = self._state.find(first, next, token)
+            found, stale, marks = self._state.find(first, next, token, options.get("unseen", False))
             self._act(act, found)
-            if stale and token and options.get("unseen"):   # as after an answer that was lost
-                found, stale = self._find_given_back(stale, token)
-                self._act(act, found)
+            if verb == "ack":       # said before by the same token: it is true when that is on disk
+                self.earlier += {mark.flush for mark in marks if mark.flush is not self._current}
+            elif marks:
+                stale += [offset for offset in range(first, next) if pending.get(offset) in marks]
             self._stale += stale
-            if marks and verb != "ack":
-                self._stale += [offset for offset in range(first, next) if pending.get(offset) in marks]
-            self.earlier += {mark.flush for mark in marks if mark.flush is not self._current and verb == "ack"}
         if self._stale:
             self.error = self._stale_error(verb)
         return self
@@ -96,7 +94,7 @@ class Settling:
         if unseen:
             return self._give_back(delay_s, reason, member)
         if member is not None:
-            raise InvalidOption("member names one that leaves: it goes with unseen.", option="member")
+            raise InvalidOption("member is one that leaves: it goes with unseen.", option="member")
         delay_s, reason = check_delay("delay_s", delay_s), check_reason(reason)
         consumer, now = self._consumer, self._consumer.home.clock.now()
         most = consumer.options.max_deliveries
@@ -109,44 +107,33 @@ class Settling:
             self._wait(lease, runs, now + wait_s, wait_s <= 0, reason)
         return act
 
-    def _give_back(self, delay_s, reason, name):
+    def _give_back(self, delay_s, reason, leaver):
         """Nobody has looked at them: they come again at once, and this delivery does not count.
 
-        Who says so is about to leave, and is given nothing more. So is the member called *name*: what it was given and
-        has not left the server comes back, too.
+        The member with the id *leaver* is given nothing more, and what it has not taken comes back as well.
         """
-        if not isinstance(name, (str, type(None))):
-            raise InvalidOption(f"member is the name of a member, not {name!r:.60}.", option="member")
+        if not isinstance(leaver, (str, type(None))):
+            raise InvalidOption(f"member is the id in the greeting of a member, not {leaver!r:.60}.", option="member")
         if delay_s is not None or reason is not None:
             raise InvalidOption("What is unseen comes again at once, and for no reason: leave out delay_s and reason.",
                                 option="unseen")
         now = self._consumer.home.clock.now()
 
         def act(lease, runs):
-            if lease.kind == IN_FLIGHT and lease.member is not None:
-                lease.member.is_leaving = True
             self._wait(lease, runs, now, True, lease.error, True)
 
         for member in self._consumer.members:
-            if name is not None and member.member == name:
+            if member.id == leaver:
                 self._take_back(member, act)
         return act
 
     def _take_back(self, member, act):
-        """Do *act* with what *member* was given and has not left the server; it is given nothing more."""
+        """Do *act* with what *member* was given and has not taken; it is given nothing more."""
         for batch, token in member.leaving():
             self._act(act, self._state.find(batch.first, batch.next, token)[0])
         pending = self._state.pending
-        self._act(act, [(lease, lease.now(pending)) for lease in tuple(member.leases) if not lease.taken])
-
-    def _find_given_back(self, stale, token):
-        """Return what :meth:`ConsumerState.find` does of those *stale* offsets that *token* has given back unseen."""
-        found, left = [], []
-        for first, next in pairs(runs_of(stale)):
-            again, others, _ = self._state.find(first, next, -token)
-            found += again
-            left += others
-        return found, left
+        on_the_way = [lease for lease in member.leases if not lease.taken]
+        self._act(act, [(lease, lease.now(pending)) for lease in on_the_way])
 
     def _wait(self, lease, runs, due, is_ready, error, unseen=False):
         if self._move(lease, runs, WAITING, due, None, error, is_ready, unseen).ready:

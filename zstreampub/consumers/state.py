@@ -199,20 +199,22 @@ class ConsumerState:
 
     # --- finding -----------------------------------------------------------------------------
 
-    def find(self, first, next, token):
+    def find(self, first, next, token, unseen=False):
         """Return ``(found, stale, marks)`` of the deliveries ``[first, next)`` under *token* (None: any).
 
         *found* is a list of ``(lease, runs)``, *stale* the offsets whose delivery no longer counts, *marks* are
-        those of what was settled under the same token, and is not on disk yet.
+        those of what was settled under the same token, and is not on disk yet. *unseen*: what *token* has given back
+        as that before counts as well, as after an answer that was lost.
         """
         found, stale, marks = {}, [], []
+        named = () if not token else (token, -token) if unseen else (token,)
         pending, last, runs = self.pending, self, stale
         for offset in range(first, next):
             lease = pending.get(offset)
             if lease is not last:
                 last, runs = lease, None
                 if (lease is not None and lease.kind in _TIMED
-                        and (lease.delivery if token is None else token and lease.token == token)):
+                        and (lease.delivery if token is None else lease.token in named)):
                     runs = found.setdefault(lease, [])
             if runs is not None:
                 add_run(runs, offset, offset + 1)

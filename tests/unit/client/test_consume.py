@@ -452,7 +452,7 @@ def test_close_gives_back_what_nobody_has_looked_at_waits_for_acks_and_then_leav
     assert future.successful()
     ack, nack, leave = server.requests[-3:]
     assert (ack.name, nack.name, leave.name) == ("ack", "nack", "unsubscribe")
-    assert nack.args == ["c", [[2, 4, nack.args[1][0][2]]], {"unseen": True, "member": consumption.member}]
+    assert nack.args == ["c", [[2, 4, nack.args[1][0][2]]], {"unseen": True, "member": consumption.id}]
     assert list(consumption) == []
 
 
@@ -467,7 +467,7 @@ def test_close_gives_back_what_was_sent_before_the_server_knew_of_it(server, cli
     server.do_nack = nack
     consumption.close()
 
-    options = {"unseen": True, "member": consumption.member}
+    options = {"unseen": True, "member": consumption.id}
     assert [nack.args for nack in server.named("nack")] == [["c", [], options], ["c", [[0, 3, 7]], options]]
     assert [request.name for request in server.requests][-1] == "unsubscribe"
     assert len(server.named("subscribe")) == 1

@@ -315,9 +315,11 @@ def test_a_change_that_cannot_be_written_is_none(stage):
 
 def test_what_is_given_back_unseen_twice_is_answered_when_it_is_on_disk(stage):
     stage.done(stage.broker.publish, "a", 1)
-    delivery, = stage.join(max_deliveries=1).take().messages()
+    member = stage.join(max_deliveries=1)
+    delivery, = member.take().messages()
 
-    calls = [stage.call(stage.consumers.nack, "c", [[0, delivery.token]], unseen=True) for _ in range(2)]
+    options = {"unseen": True, "member": member.id}
+    calls = [stage.call(stage.consumers.nack, "c", [[0, delivery.token]], **options) for _ in range(2)]
     assert not any(call.ready() for call in calls)
     while not all(call.ready() for call in calls):
         stage.store.settle()
@@ -325,6 +327,71 @@ def test_what_is_given_back_unseen_twice_is_answered_when_it_is_on_disk(stage):
 
     assert [call.get() for call in calls] == [1, 1]
     assert [one["delivery"] for one in stage.done(stage.consumers.browse, "c")] == [0]
+
+
+def test_who_leaves_is_given_nothing_more_also_if_the_call_that_says_so_fails(stage):
+    stage.done(stage.broker.publish_many, "a", [1, 2])
+    member = stage.join(max_in_flight=1)
+    delivery, = member.take().messages()
+
+    call = stage.call(stage.consumers.nack, "c", [[0, delivery.token]], unseen=True, member=member.id)
+    stage.store.fail()
+    stage.store.tell()
+    let_run()
+    with pytest.raises(StoreFull):
+        call.get()
+    assert stage.done(stage.consumers.ack, "c", [[0, delivery.token]]) == 1     # it has it still, and room for more
+
+    assert member.take() is None
+
+
+def test_who_leaves_is_not_given_what_was_on_its_way_when_that_cannot_be_taken_back(stage, clock):
+    member = stage.join()
+    stage.call(stage.broker.publish, "a", 1)
+    stage.store.commit()
+    stage.store.tell()
+    let_run()       # it is being handed out
+
+    call = stage.call(stage.consumers.nack, "c", [], unseen=True, member=member.id)
+    stage.store.commit(1)
+    stage.store.fail()
+    stage.store.tell()
+    stage.store.tell()
+    let_run()
+    with pytest.raises(StoreFull):
+        call.get()
+    assert member.take() is None
+    member.end()
+    heir = stage.join()
+    clock.seconds += 1      # after a failure it is read again a second later
+    stage.consumers.tick()
+    let_run()
+    stage.store.settle()
+
+    assert [one.delivery for one in heir.take().messages()] == [1]
+
+
+def test_what_is_extended_on_its_way_takes_up_no_room_when_its_hand_out_fails(stage, clock):
+    stage.done(stage.broker.publish_many, "a", [1, 2])
+    member = stage.join(max_in_flight=1, backoff_s=[])
+    member.take()
+    again = stage.call(stage.consumers.nack, "c", 0)
+    stage.store.let_read()
+    let_run()
+    stage.store.fail()      # so neither is true: it is on its way a second time, and that it was given back
+    extending = stage.call(stage.consumers.extend, "c", 0, 5)
+
+    stage.store.settle()
+    with pytest.raises(StoreFull):
+        again.get()
+    assert extending.get() == 1
+    clock.seconds += 1
+    stage.consumers.tick()
+    let_run()
+    stage.store.settle()
+
+    assert member.in_flight == 1
+    assert [one.payload for one in member.take().messages()] == [2]
 
 
 def test_what_parks_after_a_failed_commit_is_not_lost_in_a_crash(stage, clock):

@@ -228,8 +228,9 @@ def test_a_closed_broker_settles_nothing(disk):
 
 def test_what_was_given_back_unseen_does_not_count_as_delivered_after_reopening_either(disk):
     disk.broker.publish("a", 1)
-    delivery, = taken(disk.join(max_deliveries=1))
-    disk.consumers.nack("c", [[delivery.offset, delivery.token]], unseen=True)
+    member = disk.join(max_deliveries=1)
+    delivery, = taken(member)
+    disk.consumers.nack("c", [[delivery.offset, delivery.token]], unseen=True, member=member.id)
 
     disk.reopen()
 
@@ -238,9 +239,9 @@ def test_what_was_given_back_unseen_does_not_count_as_delivered_after_reopening_
 
 def test_nor_does_what_was_on_its_way_to_a_member_that_was_about_to_leave(disk):
     disk.broker.publish_many("a", [1, 2])
-    disk.join(max_deliveries=1, member="m")
+    member = disk.join(max_deliveries=1)
     settle()
-    disk.consumers.nack("c", [], unseen=True, member="m")
+    disk.consumers.nack("c", [], unseen=True, member=member.id)
 
     disk.reopen()       # before it has left
 

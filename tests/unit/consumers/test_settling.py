@@ -124,7 +124,7 @@ def test_what_nobody_has_looked_at_comes_again_at_once_and_does_not_count_as_del
     _, unseen = taken(member)
 
     for _ in range(2):      # said twice, as after a lost connection, it counts once
-        assert desk.consumers.nack("c", [[unseen.offset, unseen.token]], unseen=True) == 1
+        assert desk.consumers.nack("c", [[unseen.offset, unseen.token]], unseen=True, member=member.id) == 1
 
     assert taken(member) == []      # it is about to leave
     again, = taken(desk.join())
@@ -138,12 +138,12 @@ def test_what_nobody_has_looked_at_comes_again_at_once_and_does_not_count_as_del
 def test_what_a_member_that_leaves_has_not_taken_comes_back_at_once_and_it_is_given_nothing_more(desk):
     desk.broker.publish_many("a", [0, 1])
     desk.broker.publish_many("a", [2, 3])
-    member = desk.join(max_deliveries=1, member="m")
+    member = desk.join(max_deliveries=1)
     settle()
     seen = member.take()        # the rest of that hand-out waits for room on the wire
     assert (seen.batch.first, seen.batch.next) == (0, 2)
 
-    assert desk.consumers.nack("c", [], unseen=True, member="m") == 2
+    assert desk.consumers.nack("c", [], unseen=True, member=member.id) == 2
     desk.broker.publish_many("a", [4])
 
     assert taken(member) == []
@@ -151,22 +151,60 @@ def test_what_a_member_that_leaves_has_not_taken_comes_back_at_once_and_it_is_gi
     assert desk.consumers.ack("c", [[seen.batch.first, seen.token]]) == 1, "what it has is its own until it has left"
 
 
+def test_who_does_not_say_that_it_leaves_may_be_given_again_what_it_has_given_back_unseen(desk):
+    desk.broker.publish("a", 1)
+    member = desk.join(max_deliveries=1)
+    delivery, = taken(member)
+
+    assert desk.consumers.nack("c", named([delivery]), unseen=True) == 1
+
+    assert given(member) == [(0, 1)]
+    with pytest.raises(StaleDelivery):      # that names the delivery before
+        desk.consumers.nack("c", named([delivery]), unseen=True)
+
+
+def test_of_two_that_go_by_one_name_the_one_that_leaves_leaves(desk):
+    gone, there = desk.join(member="worker"), desk.join(member="worker")
+
+    desk.consumers.nack("c", [], unseen=True, member=gone.id)
+    desk.broker.publish("a", 1)
+
+    assert taken(gone) == []
+    assert given(there) == [(0, 1)]
+
+
+def test_who_has_claimed_what_another_gives_back_unseen_is_not_taken_to_leave(desk):
+    desk.broker.publish_many("a", [1, 2])
+    gone = desk.join(max_in_flight=1)
+    delivery, = taken(gone)
+    heir = desk.join(max_in_flight=2, held=named([delivery]))
+
+    desk.consumers.nack("c", named([delivery]), unseen=True, member=gone.id)
+
+    assert taken(gone) == []
+    assert given(heir) == [(0, 1), (1, 1)]
+
+
 @pytest.mark.parametrize("verb", ["ack", "nack", "reject", "extend"])
 def test_what_was_given_back_unseen_is_not_settled_by_its_token_any_more(desk, verb):
     desk.broker.publish("a", 1)
-    delivery, = taken(desk.join())
-    desk.consumers.nack("c", named([delivery]), unseen=True)
+    member = desk.join()
+    delivery, = taken(member)
+    desk.consumers.nack("c", named([delivery]), unseen=True, member=member.id)
 
     with pytest.raises(StaleDelivery):
         getattr(desk.consumers, verb)("c", named([delivery]), *[100] * (verb == "extend"))
+    with pytest.raises(InvalidOption, match="number of a delivery"):    # as it is noted within
+        getattr(desk.consumers, verb)("c", [[0, -delivery.token]], *[100] * (verb == "extend"))
 
     assert given(desk.join()) == [(0, 1)]
 
 
 def test_what_was_given_back_unseen_is_not_claimed_by_its_token_any_more(desk):
     desk.broker.publish("a", 1)
-    delivery, = taken(desk.join())
-    desk.consumers.nack("c", named([delivery]), unseen=True)
+    member = desk.join()
+    delivery, = taken(member)
+    desk.consumers.nack("c", named([delivery]), unseen=True, member=member.id)
 
     member = desk.join(held=named([delivery]))
 
@@ -183,7 +221,7 @@ def test_what_has_lapsed_and_waits_comes_at_once_too_when_it_was_unseen(desk):
 
     assert desk.consumers.nack("c", named([delivery]), unseen=True) == 1
 
-    assert given(member) == [(0, 1)]        # it has nothing to give back, and so is not about to leave
+    assert given(member) == [(0, 1)]
 
 
 def test_a_number_is_taken_back_once_for_each_delivery(desk):
@@ -193,9 +231,9 @@ def test_a_number_is_taken_back_once_for_each_delivery(desk):
     desk.consumers.nack("c", 0)
     assert given(first) == [(0, 2)]
 
-    desk.consumers.nack("c", 0, unseen=True)
+    desk.consumers.nack("c", 0, unseen=True, member=first.id)
     desk.consumers.extend("c", 0, 10)       # of the delivery that counts, by whomever
-    desk.consumers.nack("c", 0, unseen=True)
+    desk.consumers.nack("c", 0, unseen=True, member=first.id)
 
     assert given(desk.join()) == [(0, 2)]
 
