@@ -3,7 +3,6 @@
 Each subscriber has a connection of its own, goes where the server sends it, and checks that no message is missing.
 """
 
-import os
 from time import monotonic, perf_counter
 
 import gevent
@@ -33,7 +32,6 @@ def publish_and_drain(link, endpoint, subscribers, batches):
 
     Returns when each has received all of the log.
     """
-    os.nice(19)     # the server is measured
     client = LeanClient(endpoint)
     client.call("about")
     packed = [Batch.of("bench.scale", [payload(0, 0, number, BYTES) for number in range(BATCH)]).packed]

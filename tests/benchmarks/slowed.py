@@ -10,7 +10,7 @@ import threading
 import time
 
 PERIOD_S = 0.03
-SLOT_S = 0.001
+SLOT_S = 0.0015
 
 
 class Slowed:

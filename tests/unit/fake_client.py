@@ -20,6 +20,7 @@ class FakeClient:
         self.batches = []
         self.asked = None
         self.closed = False
+        self.workers = {}       # number -> what it answers
         self.is_connected = True
         self.consumption = FakeConsumption()
         self.called = []        # (method, arguments, options) of what has an answer in `answers`
@@ -84,6 +85,9 @@ class FakeClient:
 
     def stats(self):
         return {"published": 5, "store": {"bytes": 7}}
+
+    def ask_workers(self, method, *args):
+        return self.workers
 
     def consume(self, patterns, consumer, **options):
         self.asked = patterns, consumer, options

@@ -319,6 +319,14 @@ def test_lists_are_json_lines_when_piped(run, command, rows):
     assert [json.loads(line) for line in out.splitlines()] == rows
 
 
+def test_stats_shows_the_workers_too(run, client):
+    client.workers = {1: {"published": 3}}
+
+    _, out, _ = run("stats")
+
+    assert json.loads(out)["workers"] == {"1": {"published": 3}}
+
+
 def test_an_unreachable_server_is_named_with_what_to_do(run, client):
     client.refuse["a"] = errors.RequestTimeout("No answer from the server at tcp://127.0.0.1:1.")
 

@@ -182,3 +182,18 @@ def test_no_two_commands_mean_different_things_by_one_variable():
 def test_the_version_and_the_exit_codes_are_told():
     assert CliRunner().invoke(main, ["--version"]).output == f"zstreampub {__version__}\n"
     assert "130  ctrl-C" in CliRunner().invoke(main, ["--help"]).output
+
+
+@pytest.mark.parametrize("arguments, hint", [
+    (["--workers", "1", "--store", "memory:"], "lmdb:DIRECTORY"),
+    (["--workers", "2", "--worker-bind", "tcp://127.0.0.1:1"], "2 workers and 1 endpoints"),
+    (["--workers", "1", "--bind", "tcp://127.0.0.1:65535"], "no port for worker 1"),
+    (["--workers", "65"], "0<=x<=64"),
+])
+def test_workers_that_cannot_be_are_wrong_usage(tmp_path, monkeypatch, arguments, hint):
+    monkeypatch.setattr("zstreampub.serving.tune_process", lambda: None)     # this one has tests to run
+
+    result = CliRunner().invoke(main, ["serve", "--store", f"lmdb:{tmp_path / 'store'}", *arguments])
+
+    assert result.exit_code == 2
+    assert hint in result.output

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zstreampub import broker as brokers
+from zstreampub import outlet as outlets
 from zstreampub import publishing
 from zstreampub import subscription as subscriptions
 from zstreampub.broker import Broker
@@ -27,7 +27,7 @@ class Calendar:
 @pytest.fixture
 def calendar(monkeypatch):
     one = Calendar()
-    for module in (brokers, subscriptions, publishing):
+    for module in (outlets, subscriptions, publishing):
         monkeypatch.setattr(module, "now_us", one)
     return one
 

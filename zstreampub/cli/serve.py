@@ -2,6 +2,7 @@
 
 import click
 
+from ..errors import InvalidOption
 from ..logs import configure_logging
 from ..version import __version__
 from .options import DEFAULT_ADDRESS, ENDPOINT, STORE, command, option, settings_of, settings_options
@@ -32,7 +33,10 @@ def serve(bind, store, workers, worker_bind, log_level, **values):
     def say_ready(server, broker):
         click.echo(ready_line(broker, store, server.endpoints), err=True)
 
-    run(list(bind), store, settings, say_ready, workers, list(worker_bind))
+    try:
+        run(list(bind), store, settings, say_ready, workers, list(worker_bind))
+    except InvalidOption as error:
+        raise click.UsageError(str(error)) from error
 
 
 def ready_line(broker, store, bind):

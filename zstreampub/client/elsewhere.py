@@ -59,7 +59,7 @@ class Elsewhere:
 
     def channels_at(self, address):
         """Return the Channels to *address*."""
-        self.tidy()
+        self.tidy(address)
         if address not in self._channels:
             self._channels[address] = self._connect([address], on_up=_nothing)
         return self._channels[address]
@@ -78,10 +78,10 @@ class Elsewhere:
         self.tidy()
         return found
 
-    def tidy(self):
-        """Close the connections that nothing uses any more."""
+    def tidy(self, wanted=None):
+        """Close the connections that nothing uses any more, but for that to *wanted*."""
         for address, channels in list(self._channels.items()):
-            if channels.is_unused:
+            if channels.is_unused and address != wanted:
                 del self._channels[address]
                 channels.close()
 

@@ -33,6 +33,7 @@ from .timing import Backoff
 
 _MOST_BYTES = (90 << 20) + (1 << 16)       # the largest batch that any server may be set to take
 _AWAY_S = 3.0               # after so long without a word from where it was sent, it comes back
+_MOST_ASTRAY = 3            # times in a row that it is sent elsewhere in vain, then it wants to stay
 _GOODBYE_S = 2.0            # the longest that close() waits for the server
 _RESUMABLE = (SlowConsumer, SubscriberSilent, ServerDraining, StoreClosed)
 
@@ -51,6 +52,7 @@ class Reader:
         self._channels = self._home = channels     # where it reads now, and where it goes when that ends
         self._stays = False         # at home: it could not be read elsewhere
         self._is_greeted = False    # where it reads now
+        self._astray = 0            # how often it was sent elsewhere in vain
         self._reconnect = reconnect
         self._on_gap, self._on_control = on_gap, on_control
         self._on_ready = on_ready   # of each stream
@@ -179,7 +181,7 @@ class Reader:
         self.id, self.epoch = greeting.get("id"), greeting.get("epoch")
         self._channels.learn_heartbeat(greeting.get("heartbeat_s"))
         self._backoff.reset()
-        self._is_greeted = True
+        self._is_greeted, self._astray = True, 0
         self._stays = self._stays and self._is_away
         return True
 
@@ -225,6 +227,16 @@ class Reader:
             self._channels = self._home.elsewhere.channels_at(address)
         self._open(0)
 
+    def _come_back(self, address, ended, refused):
+        """It was not served at *address*, to which it was sent: ask again, with the wish to stay if that will last."""
+        expired = isinstance(ended, RequestTimeout)
+        if expired:
+            self._home.elsewhere.failed(address)
+        self._astray += 1
+        self._stays = (expired or self._astray >= _MOST_ASTRAY
+                       or (refused and not isinstance(ended, _RESUMABLE)))
+        self._open(0 if self._stays else self._backoff.pause_s())
+
     # --- ends ----------------------------------------------------------------------------
 
     def _take_end(self, ended, refused):
@@ -232,11 +244,8 @@ class Reader:
             return      # it was closed meanwhile
         if self._is_away and ended is not Closed and ended is not Done:
             away, self._channels = self._channels, self._home
-            if not self._is_greeted:    # it cannot be reached there, or is another server
-                self._stays = True
-                if not refused:
-                    self._home.elsewhere.failed(away.address)
-                self._open(0)
+            if not self._is_greeted:
+                self._come_back(away.address, ended, refused)
                 return
         if ended is Closed or ended is Done:
             self._finish(None)

@@ -7,7 +7,7 @@ from gevent.event import Event
 from msgpack import ExtType
 
 from .. import wire
-from ..errors import ConnectionLost
+from ..errors import ConnectionLost, RequestTimeout
 from .calls import error_of
 
 WINDOW = 16                     # items that the server may have under way to us
@@ -108,7 +108,7 @@ class Stream:
 
     def expire(self):
         """Give up: nothing has come within ``timeout_s``."""
-        self._finish(ConnectionLost(f"Nothing was heard of {self._channels.server} within {self.timeout_s} s."))
+        self._finish(RequestTimeout(f"Nothing was heard of {self._channels.server} within {self.timeout_s} s."))
 
     def on_event(self, name, args):
         """Take an event from the server."""

@@ -23,7 +23,8 @@ _LATE_S = 30
 
 
 def _fan_out(workers, only, stage, scale):
-    endpoint, batches = stage.serve(*(("--workers", str(workers)) if workers else ())), scale.of(_BATCHES)
+    places = ("--worker-bind", "tcp://127.0.0.1:0") * workers       # the ports beside the server's may be taken
+    endpoint, batches = stage.serve("--workers", str(workers), *places), scale.of(_BATCHES)
     pids = [stage.server.pid, *_pids(endpoint, workers)]
     client = stage.start(drains.publish_and_drain, endpoint, _SUBSCRIBERS, batches)
     before = [cpu_s(pid) for pid in pids]

@@ -145,6 +145,25 @@ def test_it_stays_at_the_server_if_another_log_is_at_the_workers_place(server, w
     assert (subscription.epoch, subscription.offset) == ("log-1", 4)
 
 
+def test_it_asks_again_when_the_worker_is_lost_before_it_answers_and_stays_if_that_goes_on(server, worker, client):
+    worker.on["subscribe"] = lambda request: worker.restart()
+    send_to(worker.endpoint, server, times=100)
+
+    client.subscribe("a")
+
+    assert len(worker.named("subscribe")) == 3
+    assert [one.get("movable") for one in options_of(server)] == [True, True, True, None]
+
+
+def test_it_asks_again_where_the_worker_is_about_to_stop(server, worker, client):
+    worker.on["subscribe"] = lambda request: request.error("ServerDraining")
+    send_to(worker.endpoint, server)
+
+    client.subscribe("a")
+
+    assert [one.get("movable") for one in options_of(server)] == [True, True]
+
+
 @pytest.mark.parametrize("error", [EpochMismatch, LimitExceeded])
 def test_what_the_worker_refuses_the_server_decides(server, worker, client, error):
     worker.on["subscribe"] = lambda request: request.error(error.__name__)
