@@ -55,6 +55,7 @@ DOORS = {
     "rich": {"cli/"},
     "cbor2": {"codecs"},
     "zstandard": {"compression"},
+    "msgspec": {"filters/picked"},
     "pickle": {"codecs"},
 }
 
