@@ -208,9 +208,9 @@ class FifoStore(Spool):
         """Return the adds that wait for room, and still do."""
         return [operation for operation in self.blocked if self._group.retake(operation)]
 
-    def items_at(self, position, next):
-        """Yield the items at *position* to *next*."""
-        return self.contents.items_at(position, next, self._environment.read)
+    def lists_at(self, position, next):
+        """Yield the items at *position* to *next*, in lists."""
+        return self.contents.lists_at(position, next, self._environment.read)
 
     @property
     def state(self):

@@ -3,6 +3,8 @@
 Removals come first, so that there is room; then what waited for room, then what is new, in order.
 """
 
+from itertools import chain
+
 from ..disk.journal import new_ground
 from ..errors import SpoolFull, ZStreamPubError
 from .committing import Operation
@@ -102,7 +104,7 @@ class FifoPlan:
         removed = max(next - self.first, 0)
         if removed:
             self._remove(self.size_bytes if next == self._was.next else
-                         sum(map(len, self._store.items_at(self.first, next))), removed)
+                         sum(sum(map(len, items)) for items in self._store.lists_at(self.first, next)), removed)
         self.outcomes.append((operation, max(next - first, 0), None))
 
     def _remove(self, size, count=1):
@@ -163,7 +165,7 @@ class FifoPlan:
         self._add(operation, operation.items[:kept])
 
     def _drop_oldest(self):
-        old = self._store.items_at(self.first, self._was.next)
+        old = chain.from_iterable(self._store.lists_at(self.first, self._was.next))
         while not self._fits(0, 0):
             item = next(old, None)
             if item is None:
