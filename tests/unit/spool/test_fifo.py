@@ -57,6 +57,17 @@ def test_a_store_is_a_callback_and_none_passes_through_it(fifo):
     assert list(fifo) == [b"one"]
 
 
+def test_a_store_whose_maker_died_before_it_wrote_anything_is_made_now(open_fifo, monkeypatch):
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(FifoStore, "_make", dies)
+        open_fifo()
+
+    assert open_fifo().add(b"one")
+
+
 def test_what_is_kept_is_there_when_it_is_opened_again(open_fifo):
     with open_fifo() as store:
         store.add_many(range(10))
