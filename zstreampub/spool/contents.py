@@ -79,8 +79,8 @@ class Contents:
     def save(self, plan, environment):
         """Have *plan* on disk. Raises StoreFull."""
         plan.is_checkpoint = (
-            plan.cleans or plan.removed_bytes >= DELETE_BYTES or (plan.added and not self._is_roomy(environment))
-            or not self._keep(plan.for_journal()))
+            plan.cleans or plan.memory or plan.removed_bytes >= DELETE_BYTES
+            or (plan.added and not self._is_roomy(environment)) or not self._keep(plan.for_journal()))
         if plan.is_checkpoint:
             self._checkpoint(plan, environment)
             self._journal.restart(plan.state.ground)
@@ -100,7 +100,7 @@ class Contents:
         try:
             environment.write(plan.write)
         except StoreFull:
-            if plan.added:
+            if plan.added or plan.memory:
                 raise
             environment.write(plan.write, removing=True)
 

@@ -9,20 +9,22 @@ from ..disk.journal import new_ground
 from ..errors import SpoolFull, ZStreamPubError
 from .committing import Operation
 from .marks import merged_marks, pack_marks
+from .memory import write_memory
 from .records import STATE_KEY, delete_before, pack_commit, runs_of
 from .spool import Close
 
 
 class Add(Operation):
-    """Adds *items* and sets *marks*, a dict or None. Its result is how many items are kept."""
+    """Adds *items*, sets *marks*, a dict or None, and changes the *memory*. Its result is how many items are kept."""
 
-    __slots__ = ("items", "size", "marks")
+    __slots__ = ("items", "size", "marks", "memory")
 
-    def __init__(self, items, size, marks):
+    def __init__(self, items, size, marks, memory):
         super().__init__()
         self.items = items
         self.size = size
         self.marks = marks
+        self.memory = memory
 
 
 class Pop(Operation):
@@ -52,6 +54,7 @@ class FifoPlan:
         self._was = state = store.state
         self.first, self.next, self.size_bytes, self.dropped = state.first, state.next, state.size_bytes, state.dropped
         self.marks = store.all_marks
+        self.memory = {}            # what changes of it
         self.added = []             # items, from position ``at`` on
         self.at = state.next
         self.removed_bytes = store.contents.removed_bytes       # that LMDB has still
@@ -84,7 +87,7 @@ class FifoPlan:
             del self.added[:self.first - self.at]
             self.at = self.first
         remarked = self.marks is not store.all_marks
-        self.changes = self.cleans or remarked or (self.first, self.next) != (was.first, was.next)
+        self.changes = self.cleans or remarked or bool(self.memory) or (self.first, self.next) != (was.first, was.next)
         self.serial = was.serial + self.changes
         self.state = was._replace(
             serial=self.serial, first=self.first, next=self.next, size_bytes=self.size_bytes, dropped=self.dropped,
@@ -128,6 +131,7 @@ class FifoPlan:
         else:
             if self.blocked[-1:] != [operation]:
                 self.marks = marks
+                self.memory |= operation.memory
 
     def _fits(self, count, size):
         return not self._store.is_over(self.next - self.first + count, self.size_bytes + size)
@@ -186,5 +190,6 @@ class FifoPlan:
         for key, run in runs_of(tail.next - len(items) if items else self.at, items + self.added):
             txn.put(key, run, db=db.messages)
         self.leaves_garbage = delete_before(txn, db, self.first, self.next)
+        write_memory(txn, db.messages, self.memory)
         self.state = self.state._replace(ground=new_ground())
         txn.put(STATE_KEY, self.state.pack(), db=db.messages)

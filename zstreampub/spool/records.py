@@ -1,9 +1,10 @@
-"""What a FifoStore writes, format 1: an LMDB database, ``messages``, with two kinds of records; and disk/journal.py.
+"""What a FifoStore writes, format 1: an LMDB database, ``messages``, with three kinds of records; and disk/journal.py.
 
 ======================  ====================================================================
 key                     value
 ======================  ====================================================================
 ``r`` u64 position      a *run*: messages in a row. u32 count; u32 length of each item; items
+``f`` ...               what a filter remembers, see memory.py
 ``s``                   the state, see :class:`State`; written by every checkpoint
 ======================  ====================================================================
 
