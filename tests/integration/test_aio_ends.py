@@ -9,15 +9,9 @@ import warnings
 import pytest
 
 from tests.coroutines import run, until
-from tests.processes import ServerProcess, wait_until
+from tests.processes import wait_until
 from zstreampub.aio import Client
 from zstreampub.errors import ConnectionLost, InvalidOption, RequestError
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("aio")) as server:
-        yield server
 
 
 def open_things():

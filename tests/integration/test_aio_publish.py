@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from tests.coroutines import run
+from tests.coroutines import run, with_client
 from tests.processes import ServerProcess
 from zstreampub.aio import Client
 from zstreampub.errors import (
@@ -17,20 +17,7 @@ from zstreampub.errors import (
     UnknownConsumer,
 )
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("aio"), max_message_bytes=100_000) as server:
-        yield server
-
-
-def with_client(server, main):
-    """Run ``main(client)`` in an event loop of its own."""
-    async def inside():
-        async with Client(server.endpoint) as client:
-            return await main(client)
-    return run(inside())
-
+SETTINGS = {"max_message_bytes": 100_000}
 
 
 def test_what_is_published_is_read_back_and_the_server_answers_questions(server):

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tests.coroutines import run, until
+from tests.coroutines import run, until, with_client
 from tests.processes import ServerProcess
 from zstreampub.aio import Client
 from zstreampub.aio.pump import MOST_MESSAGES
@@ -16,20 +16,6 @@ from zstreampub.errors import (
     SlowConsumer,
     SubscriptionEnded,
 )
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("aio")) as server:
-        yield server
-
-
-def with_client(server, main):
-    """Run ``main(client)`` in an event loop of its own."""
-    async def inside():
-        async with Client(server.endpoint) as client:
-            return await main(client)
-    return run(inside())
 
 
 async def read(subscription, count):

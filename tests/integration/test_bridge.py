@@ -2,6 +2,9 @@
 
 import re
 import signal
+from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import zmq
@@ -38,11 +41,32 @@ def plain():
     context.destroy(linger=0)
 
 
+@pytest.fixture
+def away(tmp_path):
+    """A server that is away: its ``address``, and ``back()`` has it serve there."""
+    store = "--store", f"lmdb:{tmp_path / 'log'}"
+    with Serve(*store) as server:
+        pass
+    return SimpleNamespace(address=server.address, back=partial(Serve, *store, bind=server.address))
+
+
 def started(*args, address):
     """Return a bridge that is at work."""
     bridge = Command("bridge", *args, address=address)
     bridge.line("err", "ctrl-C ends")
     return bridge
+
+
+@contextmanager
+def full(plain, away, spool):
+    """A bridge without a server whose spool is full: it was sent 300 messages, which are more."""
+    push, address = plain(zmq.PUSH)
+    with started("--from", f"PULL@{address}", "--topic", "t", "--spool", spool, "--spool-bytes", "100k",
+                 address=away.address) as bridge:
+        for number in range(300):
+            push.send(b"%1000d" % number)
+        bridge.line("err", "nothing more is received until there is room")
+        yield bridge
 
 
 def read(client, pattern, count):
@@ -143,50 +167,30 @@ def test_what_is_refused_of_a_spool_is_told_and_kept_with_the_reason(is_there, p
     assert refused.messages[0].payload == payloads[1] and isinstance(refused.error, MessageTooLarge)
 
 
-def test_what_comes_while_the_server_is_away_is_spooled_and_sent_on_later(plain, tmp_path):
+def test_what_comes_while_the_server_is_away_is_spooled_and_sent_on_later(plain, away, tmp_path):
     push, address = plain(zmq.PUSH)
-    with Serve("--store", f"lmdb:{tmp_path / 'log'}") as server:
-        pass
     options = ["--from", f"PULL@{address}", "--topic", "late", "--spool", tmp_path / "spool", "--report-s", "0.05"]
 
-    with started(*options, address=server.address) as bridge:
+    with started(*options, address=away.address) as bridge:
         for number in range(50):
             push.send(b"%d" % number)
         bridge.line("err", "50 received, 0 sent on, 50 wait")
         bridge.signal(signal.SIGINT)
         assert bridge.wait() == 130
     assert look(tmp_path / "spool").messages == 50
-    with Serve("--store", f"lmdb:{tmp_path / 'log'}", bind=server.address) as server, \
-            Command("bridge", *options, address=server.address) as bridge, Client(server.address) as client:
+    with away.back(), Command("bridge", *options, address=away.address) as bridge, Client(away.address) as client:
         bridge.line("err", "50 messages of an earlier run are in")
         bridge.line("err", "0 received, 50 sent on$")
         assert read(client, "late", 50) == [("late", b"%d" % number) for number in range(50)]
 
 
-def test_a_full_spool_is_waited_for_and_nothing_is_lost(plain, tmp_path):
-    push, address = plain(zmq.PUSH)
-    with Serve("--store", f"lmdb:{tmp_path / 'log'}") as server:
-        pass
-
-    with started("--from", f"PULL@{address}", "--topic", "t", "--spool", tmp_path / "spool", "--spool-bytes", "100k",
-                 address=server.address) as bridge:
-        for number in range(300):
-            push.send(b"%1000d" % number)
-        bridge.line("err", "nothing more is received until there is room")
-        with Serve("--store", f"lmdb:{tmp_path / 'log'}", bind=server.address), Client(server.address) as client:
-            assert read(client, "t", 300) == [("t", b"%1000d" % number) for number in range(300)]
+def test_a_full_spool_is_waited_for_and_nothing_is_lost(plain, away, tmp_path):
+    with full(plain, away, tmp_path / "spool"), away.back(), Client(away.address) as client:
+        assert read(client, "t", 300) == [("t", b"%1000d" % number) for number in range(300)]
 
 
-def test_at_its_end_it_says_what_had_no_room_in_a_full_spool(plain, tmp_path):
-    push, address = plain(zmq.PUSH)
-    with Serve("--store", f"lmdb:{tmp_path / 'log'}") as server:
-        pass
-
-    with started("--from", f"PULL@{address}", "--topic", "t", "--spool", tmp_path / "spool", "--spool-bytes", "100k",
-                 address=server.address) as bridge:
-        for number in range(300):
-            push.send(b"%1000d" % number)
-        bridge.line("err", "nothing more is received until there is room")
+def test_at_its_end_it_says_what_had_no_room_in_a_full_spool(plain, away, tmp_path):
+    with full(plain, away, tmp_path / "spool") as bridge:
         bridge.signal(signal.SIGTERM)
         assert bridge.wait() == 143
         received, lost = re.search(r"(\d+) received, .* (\d+) messages were received, and are not in",
@@ -196,14 +200,11 @@ def test_at_its_end_it_says_what_had_no_room_in_a_full_spool(plain, tmp_path):
     assert 0 < kept < 300 and kept + int(lost) == int(received)
 
 
-def test_without_a_spool_it_stops_receiving_and_says_what_may_be_lost(plain, tmp_path):
+def test_without_a_spool_it_stops_receiving_and_says_what_may_be_lost(plain, away, tmp_path):
     push, address = plain(zmq.PUSH)
     push.sndhwm = 1
-    with Serve("--store", f"lmdb:{tmp_path / 'log'}") as server:
-        pass
-
     with started("--from", f"PULL@{address}", "--topic", "t", "--hwm", "1", "--report-s", "0.05",
-                 address=server.address) as bridge:
+                 address=away.address) as bridge:
         bridge.line("err", "no connection to .* yet, trying on")
         while push.poll(1000, zmq.POLLOUT):
             push.send(bytes(10_000))

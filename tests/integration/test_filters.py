@@ -13,11 +13,7 @@ from zstreampub import Chain
 from zstreampub.client import Client
 from zstreampub.errors import InvalidOption
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("filters"), keepalive_s=0.1) as server:
-        yield server
+SETTINGS = {"keepalive_s": 0.1}
 
 
 @pytest.fixture

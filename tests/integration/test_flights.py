@@ -10,7 +10,7 @@ import random
 import gevent
 import pytest
 
-from tests.processes import Child, ServerProcess, client, messages, wait_until
+from tests.processes import Child, client, messages, wait_until
 from zstreampub import Client
 
 AIRPORTS = ("SFO", "LAX", "JFK", "ORD", "ATL", "SEA", "DEN", "BOS", "MIA", "DFW")
@@ -31,12 +31,6 @@ def flights(tmp_path_factory):
     with gzip.open(path, "wt") as file:
         file.writelines(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
     return path, rows
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("server")) as server:
-        yield server
 
 
 def _topic(row):

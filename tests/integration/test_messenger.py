@@ -10,11 +10,7 @@ from tests.processes import ServerProcess, wait_until
 from zstreampub import Client, Messenger
 from zstreampub.errors import InvalidOption, InvalidTopic, RequestError, RequestTimeout
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("server"), heartbeat_s=0.5) as server:
-        yield server
+SETTINGS = {"heartbeat_s": 0.5}
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 import gevent
 import pytest
 
-from tests.processes import ServerProcess, wait_until
+from tests.processes import wait_until
 from zstreampub import Client, FifoStore, LatestStore, Message, Receiver, Source, ThreadedReceiver
 from zstreampub.errors import EpochMismatch, GapError, InvalidOption, RequestTimeout, UndecodablePayload
 from zstreampub.message import Batch
@@ -14,10 +14,7 @@ from zstreampub.message import Batch
 KINDS = [Receiver, ThreadedReceiver]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("server"), heartbeat_s=0.5) as server:
-        yield server
+SETTINGS = {"heartbeat_s": 0.5}
 
 
 @pytest.fixture

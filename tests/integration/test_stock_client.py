@@ -8,7 +8,7 @@ import gevent
 import pytest
 import zerorpc
 
-from tests.processes import ServerProcess, client, controls, messages, wait_until
+from tests.processes import client, controls, messages, wait_until
 from zstreampub.broker import Broker
 from zstreampub.service import Service
 
@@ -16,10 +16,7 @@ METHODS = ("publish", "publish_many", "append", "subscribe", "unsubscribe", "top
            "stats", "about")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("stock"), keepalive_s=0.3) as server:
-        yield server
+SETTINGS = {"keepalive_s": 0.3}
 
 
 @pytest.fixture

@@ -24,12 +24,6 @@ METHODS = {"ack": ["consumer", "deliveries", "options"], "nack": ["consumer", "d
            "clear_acked": ["consumer", "options"]}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("consumers")) as server:
-        yield server
-
-
 @pytest.fixture
 def one(server):
     """A client for calls; each stream has one of its own."""

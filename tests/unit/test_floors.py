@@ -57,6 +57,7 @@ DOORS = {
     "rich": {"cli/"},
     "cbor2": {"codecs"},
     "zstandard": {"compression"},
+    "msgspec": {"filters/picked"},
     "pickle": {"codecs"},
 }
 

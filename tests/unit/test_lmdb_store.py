@@ -50,6 +50,18 @@ class TestReopening:
         assert self.picture(store) == before
         assert contents([store.last("t.3", "k0")]) == [(27, "t.3", 27)]
 
+    def test_a_store_whose_maker_died_before_it_wrote_anything_is_made_now(self, stores, monkeypatch):
+        def dies(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(environment.Environment, "write", dies)
+            stores.open()
+
+        store, follower = stores.open()
+
+        assert (follower.publish("a", 1), store.bounds()[0]) == (0, 0)
+
     def picture(self, store):
         return (store.epoch, store.bounds(), store.trim_mark(), store.topics(EVERYTHING),
                 contents(read_all(store, trims=store.trim_mark())[0]))

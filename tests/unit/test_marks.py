@@ -6,86 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.handing_over import Delivered, Loop, begun, message, offsets
 from zstreampub import FifoStore
 from zstreampub.errors import BatchTooLarge, EpochMismatch, InvalidPayload, SpoolFull, StoreCorrupt
-from zstreampub.message import Message
-from zstreampub.receive.handover import HandOver
+from zstreampub.receive.handover import Judged
 from zstreampub.receive.marks import OffsetMark, PendingMark, _packed, _unpacked
-from zstreampub.receive.verdicts import Judge, Stopped
-
-
-class Said:
-    """The future of what was said."""
-
-    def __init__(self):
-        self.is_there = False
-        self.asked = 0
-
-    def ready(self):
-        return self.is_there
-
-    successful = ready
-
-    def get(self, timeout=None):
-        self.asked += 1
-        self.is_there = True
-
-
-class Delivered(Message):
-    """A message that can be acknowledged."""
-
-    __slots__ = ("said",)
-
-    def __init__(self, offset):
-        super().__init__("a.b", offset, 1.0, offset)
-        self.said = None
-
-    def ack(self):
-        self.said = self.said or Said()
-        return self.said
-
-
-class Loop:
-    """A loop that notes its verdicts, and never waits."""
-
-    def __init__(self, *verdicts, epoch="e", floor=0):
-        self.asked = []
-        self.gaps = []
-        self._verdicts = list(verdicts)
-        self.judge = Judge(self._say)
-        self.feed = SimpleNamespace(place=(0, epoch), floor=lambda: floor)
-        self.is_stopping = False
-        self.on_second_try = None
-
-    def _say(self, error, message):
-        self.asked.append((type(error), message.offset))
-        return self._verdicts.pop(0)
-
-    def pause(self, backoff):
-        assert backoff.pause_s() > 0
-        if len(self.asked) == 2:
-            self.on_second_try()
-
-
-def message(offset, payload=None):
-    return Message("a.b", offset, 1.0, offset if payload is None else payload)
-
-
-def offsets(store):
-    return [one.offset for one in store]
+from zstreampub.receive.verdicts import Stopped
 
 
 @pytest.fixture
 def store(tmp_path):
     with FifoStore(tmp_path / "store") as store:
         yield store
-
-
-def begun(store, mark, loop, filter=None):
-    sink = HandOver(store, mark, filter, loop)
-    place = sink.place()
-    sink.opened()
-    return sink, place
 
 
 def test_the_store_knows_where_a_subscription_goes_on(store):
@@ -209,7 +141,7 @@ def test_a_group_that_no_mark_can_hold_is_refused_whole():
     mark.check(SimpleNamespace(place=(None, "e")))
 
     with pytest.raises(BatchTooLarge):
-        mark.after([(Delivered(at * 1000), True) for at in range(400)])
+        mark.after([Judged(Delivered(at * 1000), True, None) for at in range(400)])
 
 
 def test_another_log_is_refused(store):

@@ -2,7 +2,7 @@
 
 import gevent
 
-from ..errors import StoreError
+from ..errors import StoreCorrupt, StoreError
 from .lease import runs_of
 from .reading import read_offsets
 from .source import Again
@@ -36,7 +36,11 @@ class Rereading:
         try:
             if offsets:
                 batches, next = read_offsets(home.store, consumer.wanted, offsets, _AT_ONCE_BYTES)
+                for batch in batches:
+                    batch.check_columns()
                 self._take(state, offsets, batches, next)
+        except StoreCorrupt as error:
+            self._pass_over(state, offsets, error)
         except StoreError as error:
             self._later(state, offsets, error)
         except Exception as error:
@@ -63,6 +67,18 @@ class Rereading:
         else:
             for batch in batches:
                 state.ready_again(batch.first, batch.next)
+
+    def _pass_over(self, state, offsets, error):
+        """Settle what is in a batch that nobody can open; the others are read again."""
+        first, next = error.facts.get("offset", 0), error.facts.get("next", 0)
+        damaged = [offset for offset in offsets if first <= offset < next and state.is_ready(offset) is not None]
+        if not damaged or self._consumer.state is not state:
+            self._later(state, offsets, error)
+            return
+        for offset in offsets:
+            if not first <= offset < next:
+                state.ready_again(offset, offset + 1)
+        self._consumer.drop(runs_of(damaged), "damaged")
 
     def _later(self, state, offsets, error):
         consumer = self._consumer

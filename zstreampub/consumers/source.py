@@ -61,10 +61,11 @@ class Source:
 class New(Source):
     """Messages from the cursor on; the cursor goes with them.
 
-    Raises StoreCorrupt if the batch is damaged so that it cannot be looked into, where that is needed.
+    Raises StoreCorrupt if the batch is damaged so that it cannot be looked into.
     """
 
     def __init__(self, consumer, batch):
+        batch.check_columns()       # it may have to be cut, and its reader could not read it either
         super().__init__(consumer, batch)
         if consumer.keys is not None:
             self._keys()

@@ -41,7 +41,7 @@ class Environment(Snapshots):
     """The databases of *layout* in one directory (``db``), and two ways to use them: :meth:`read` and :meth:`write`.
 
     Its map grows up to *max_bytes*; *durability* is ``"sync"``, or ``"relaxed"``: a power cut may take back the last
-    commit. ``fresh`` tells that its databases have only just been made.
+    commit. ``fresh`` tells that there is nothing in its databases yet.
     """
 
     def __init__(self, directory, layout, max_bytes, durability):
@@ -62,6 +62,7 @@ class Environment(Snapshots):
             self._check_size(directory)
             self.fresh = fresh or self._env.stat()["entries"] == 0     # its maker died before the first commit
             self.db = self._open_databases(directory)
+            self.fresh = self.fresh or self._is_empty()     # or before the second
             self._fit_disk()
             self._env.reader_check()
         except BaseException:
@@ -91,6 +92,10 @@ class Environment(Snapshots):
             raise StoreVersion(f"{directory} {self._layout.stranger}", path=directory) from error
         except lmdb.Error as error:
             raise cannot_open(directory, error) from error
+
+    def _is_empty(self):
+        with self._env.begin() as txn:
+            return not any(txn.stat(database)["entries"] for database in vars(self.db).values())
 
     # --- use ---------------------------------------------------------------------
 

@@ -2,10 +2,9 @@
 
 import copy
 
-from ..clock import now_us
 from ..message import Message
+from .memory import Memory
 from .opened import OpenedMessage
-from .rates import monotonic_us
 from .words import Parsed
 
 
@@ -14,19 +13,22 @@ class Chain:
 
     *filters* is a map or a list of maps (docs/filters.rst); each sees what passed those before it. A message is a
     Message or Delivery, or any other value, which is taken for a payload that came now. With *path*, a directory, what
-    ``min_period`` and ``every`` remember survives a restart; *durability* is ``"sync"`` or ``"relaxed"``. Any thread
-    may call it, one at a time; with *path*, :meth:`close` it at the end. Raises InvalidOption, and StoreError for
-    *path*.
+    ``min_period`` and ``every`` remember survives a restart (but needs none before a receiver's store, which keeps it);
+    *durability* is ``"sync"`` or ``"relaxed"``. Any thread may call it, one at a time; with *path*, :meth:`close` it at
+    the end. Raises InvalidOption, and StoreError for *path*.
     """
 
     def __init__(self, filters, path=None, *, durability="sync"):
         self._parsed = Parsed(filters)
         self._kept = None
-        if path is not None:
+        self._has_path = path is not None
+        if self._has_path:
             from .kept import Kept  # lmdb is loaded only by who keeps something
-            self._kept = Kept(path, self._parsed.rates, durability)
-        for rate in self._parsed.rates:
-            rate.now_us = monotonic_us if path is None else now_us    # which must mean something to the next process
+            self._kept = Kept(path, Memory(self._parsed.rates), durability)
+
+    def new_memory(self):
+        """Return the Memory of it, for a store behind to keep; None if it remembers nothing, or keeps it by itself."""
+        return None if self._has_path or not self._parsed.rates else Memory(self._parsed.rates)
 
     def __call__(self, message):
         if message is None:

@@ -1,8 +1,7 @@
 """Fields: the places in a message that a filter may look at, each as a column of values."""
 
 from ..errors import InvalidOption
-
-MISSING = object()      # there is no such field in this message
+from .picked import MISSING, looked_up
 
 MAX_PATH_BYTES = 255
 MAX_PATH_NAMES = 8      # below "payload"
@@ -58,19 +57,11 @@ def _payload(names):
     first, *others = names
 
     def column(opened, places):
-        values = _whole_payload(opened, places)
-        try:        # the values of a batch are msgpack's: what has no such field raises
-            values = [one[first] for one in values] if opened.count > 1 else _looked_up(values, first)
-        except (KeyError, TypeError):
-            values = _looked_up(values, first)
+        values = at_places(opened.named(first, places[-1] + 1), places)
         for name in others:
-            values = _looked_up(values, name)
+            values = looked_up(values, name)
         return values
     return column
-
-
-def _looked_up(values, name):
-    return [one.get(name, MISSING) if isinstance(one, dict) else MISSING for one in values]
 
 
 def _whole_payload(opened, places):

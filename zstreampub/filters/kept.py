@@ -7,13 +7,8 @@ it is done. So a crash can only take back the newest numbers: then one message t
 
 import logging
 import os
-from hashlib import blake2b
 from time import monotonic
 
-import msgpack
-
-from ..checks import within
-from ..clock import now_us
 from ..disk.directory import lock_directory, sync_directory
 from ..disk.environment import Environment, Layout
 from ..errors import InvalidOption, StoreCorrupt, StoreError
@@ -32,14 +27,15 @@ _LAYOUT = Layout(("meta", "numbers"),
 
 
 class Kept:
-    """Keeps the groups of *rates* in *path*: loads them at once, and writes down those that changed."""
+    """Keeps *memory* (a Memory) in *path*: loads it at once, and writes down what changed."""
 
-    def __init__(self, path, rates, durability):
+    def __init__(self, path, memory, durability):
         if durability not in _DURABILITIES:
             raise InvalidOption(f"durability is {' or '.join(_DURABILITIES)}, not {durability!r:.60}.",
                                 option="durability")
         path = os.path.abspath(path)
-        self._rates = [(msgpack.packb((rate.name, number)), rate) for number, rate in enumerate(rates)]
+        self._memory = memory
+        self._unsaved: dict = {}    # what the disk refused
         self._writing = allocate_lock()
         self._saved_at = monotonic()
         self._lock = lock_directory(path)
@@ -69,44 +65,26 @@ class Kept:
             os.close(self._lock)
 
     def _load(self, path):
-        names, others = {name for name, _ in self._rates}, []
         try:
-            known = []
-            for key, record in self._environment.write(_read):
-                name, *facts = msgpack.unpackb(record)
-                if name in names:
-                    known.append((name, *facts))
-                else:
-                    others.append(key)
-            known.sort(key=lambda facts: facts[1])      # what was used longest ago is the first to be forgotten
-            for name, rate in self._rates:
-                rate.groups.update({(topic, key): within("number", number, None, -1 << 63, 1 << 63)
-                                    for one, _, topic, key, number in known if one == name})
-                rate.changed = set()
+            others = self._memory.restore(self._environment.write(_read))
         except (ValueError, TypeError, InvalidOption) as error:
             raise StoreCorrupt(f"{path} holds a record that cannot be read ({error}). Remove the directory: what the "
                                "filters remember begins anew then.", path=path) from error
-        self._put([(key, None) for key in others])      # of filters that are no more
+        self._put(dict.fromkeys(others))        # of filters that are no more
 
     def _save(self):
         with self._writing:
             self._saved_at = monotonic()
-            changed = [rate.changed for _, rate in self._rates]
-            if not any(changed):
-                return
-            records = [record for name, rate in self._rates for record in _records(name, rate)]
-            for _, rate in self._rates:
-                rate.changed = set()
+            self._unsaved |= self._memory.changes()
             try:
-                self._put(records)
+                self._put(self._unsaved)
+                self._unsaved = {}
             except StoreError as error:     # it filters all the same, and writes them with the next
-                for groups, (_, rate) in zip(changed, self._rates):
-                    rate.changed |= groups
                 logger.warning("what filters remember could not be written: %s", error)
 
     def _put(self, records):
         def write(txn, db):
-            for key, record in records:
+            for key, record in records.items():
                 if record is None:
                     txn.delete(key, db=db.numbers)
                 else:
@@ -114,16 +92,6 @@ class Kept:
 
         if records:
             self._environment.write(write)
-
-
-def _records(name, rate):
-    """Return ``(key, record)`` of what changed; the record is None if the group was forgotten."""
-    used_us, found = now_us(), []
-    for group in rate.changed:
-        number = rate.groups.get(group)
-        key = blake2b(msgpack.packb((name, *group)), digest_size=16).digest()
-        found.append((key, None if number is None else msgpack.packb((name, used_us, *group, number))))
-    return found
 
 
 def _read(txn, db):

@@ -8,8 +8,10 @@ from ..codecs import written_as
 from ..columns import Columns
 from ..message import Batch, Message
 from ..payload import Undecodable, pack_payload, unpack_column, unpack_payload
+from .picked import looked_up, picked
 
 _MICRO = 1_000_000
+_MOST_PICKED = 4        # names that are picked out one by one: to decode all costs as much as four
 _NOTHING = b"\xc0"      # msgpack: nil
 
 
@@ -17,7 +19,7 @@ class OpenedBatch:
     """The columns of *batch*; kept for as long as somebody filters it, so that each is decoded once."""
 
     __slots__ = ("batch", "topic", "count", "time_us", "is_sound", "_columns", "_lengths", "_ends", "_values",
-                 "_metadata")
+                 "_named", "_metadata")
 
     def __init__(self, batch):
         self.batch = batch
@@ -28,6 +30,7 @@ class OpenedBatch:
         self._columns = Columns(batch.packed) if self.is_sound else None    # what is damaged may have none
         self._lengths = self._ends = self._metadata = None
         self._values = []
+        self._named = {}
 
     @property
     def first(self):
@@ -50,20 +53,42 @@ class OpenedBatch:
         """Return a list with at least the first *stop* payloads, decoded."""
         start = len(self._values)
         if start < stop:
-            column, sizes = self._columns.payloads, self.sizes
-            if stop - start < self.count:
-                ends = self._find_ends()
-                column, sizes = column[ends[start]:ends[stop]], sizes[start:stop]
-            found = unpack_column(column, sizes)
-            if found is None:       # the slow way finds the one bad payload
-                found = [unpack_payload(raw) for raw in self._raw_payloads(start, stop)]
-            self._values += found
+            self._values += self._decode(start, stop)
         return self._values
+
+    def named(self, name, stop):
+        """Return a list with what at least the first *stop* payloads have under *name*, MISSING where it is not."""
+        found = self._named.setdefault(name, [])
+        start = len(found)
+        if start < stop:
+            found += self._pick(name, start, stop)
+        return found
+
+    def _pick(self, name, start, stop):
+        if stop > len(self._values):
+            if len(self._named) <= _MOST_PICKED and (found := picked(name, *self._packed(start, stop))) is not None:
+                return found
+            if start > len(self._values):       # those before it were picked, and may stay packed
+                return looked_up(self._decode(start, stop), name)
+        return looked_up(self.values(stop)[start:stop], name)
+
+    def _decode(self, start, stop):
+        found = unpack_column(*self._packed(start, stop))
+        if found is None:       # the slow way finds the one bad payload
+            found = [unpack_payload(raw) for raw in self._raw_payloads(start, stop)]
+        return found
+
+    def _packed(self, start, stop):
+        """Return the bytes of the payloads ``start <= i < stop``, and their lengths."""
+        if stop - start == self.count:
+            return self._columns.payloads, self.sizes
+        ends = self._find_ends()
+        return self._columns.payloads[ends[start]:ends[stop]], self.sizes[start:stop]
 
     def undecoded(self):
         """Return the same without the decoded payloads: who only packs parts of it must not keep them in memory."""
         other = copy.copy(self)
-        other._values = []
+        other._values, other._named = [], {}
         return other
 
     def part(self, start, stop, with_payloads=True):
@@ -124,3 +149,7 @@ class OpenedMessage:
     def values(self, _):
         """Return the payload, in a tuple."""
         return (self._payload,)
+
+    def named(self, name, _):
+        """Return what the payload has under *name*, or MISSING, in a list."""
+        return looked_up((self._payload,), name)

@@ -2,6 +2,7 @@
 
 import logging
 from time import monotonic
+from typing import Any, NamedTuple
 
 from ..client.delivery import Delivery
 from .calls import passed
@@ -17,11 +18,19 @@ def is_store(callback):
     return callable(getattr(callback, "mark", None)) and callable(getattr(callback, "add_many", None))
 
 
-class HandOver:
-    """Puts what comes into *store*; *mark* (see :mod:`zstreampub.receive.marks`) is kept besides."""
+class Judged(NamedTuple):
+    """A *message* that the filter has seen: what is *shown* of it (None: nothing), and what it *changes* in memory."""
 
-    def __init__(self, store, mark, filter, loop):
-        self._store, self._mark, self._filter, self._loop = store, mark, filter, loop
+    message: Any
+    shown: Any
+    changes: Any
+
+
+class HandOver:
+    """Puts what comes into *store*; *mark* and *memory* (see marks.py and memory.py) are kept besides."""
+
+    def __init__(self, store, mark, memory, filter, loop):
+        self._store, self._mark, self._memory, self._filter, self._loop = store, mark, memory, filter, loop
         self._is_new = False        # whether the store has no mark yet
         self._is_behind = False     # whether the mark in the store is behind what was taken
         self._marked_at = monotonic()
@@ -29,6 +38,7 @@ class HandOver:
     def place(self):
         """Return the place that the store knows, or None."""
         place = self._mark.restore(self._store)
+        self._memory.restore()
         self._is_new = place is None
         return place
 
@@ -52,7 +62,7 @@ class HandOver:
                 kept = []
                 self._loop.gap(one)
             elif not self._mark.knows(one):
-                kept.append((one, self._shown(one)))
+                kept.append(Judged(one, self._shown(one), self._memory.changes()))
         self._keep(kept)
         if self._is_behind and monotonic() - self._marked_at > MARK_S:
             self.finish()
@@ -91,31 +101,32 @@ class HandOver:
             self._keep(kept[half:])
 
     def _keep_one(self, one):
-        message, _ = one
-        tries = Tries(self._loop, message)
+        tries = Tries(self._loop, one.message)
         while True:
             try:
                 self._add([one])
                 return
             except Exception as error:
                 if not tries.again(error):
-                    self._give_up(message, error)
-                    self._note([(message, None)])
+                    self._give_up(one.message, error)
+                    self._note([one._replace(shown=None)])
                     return
 
     def _add(self, kept):
         """Add *kept* in one transaction; what is left out moves the mark, in time."""
-        shown = [one for _, one in kept if one is not None]
+        shown = [one.shown for one in kept if one.shown is not None]
         if kept and not shown:
             self._note(kept)
             return
-        self._store.add_many(shown, mark=self._mark.after(kept))
+        self._store.add_many(shown, mark=self._mark.after(kept), **self._memory.after(kept))
         self._mark.stored(kept)
+        self._memory.stored()
         self._is_behind = False
         self._marked_at = monotonic()
 
     def _note(self, kept):
         self._mark.stored(kept)
+        self._memory.noted(kept)
         self._is_behind = True
 
     @staticmethod

@@ -28,7 +28,7 @@ class NoMark:
         return False
 
     def after(self, kept):
-        """Return the ``mark=`` with which *kept* is added; it is a list of ``(message, what is stored of it)``.
+        """Return the ``mark=`` with which *kept* is added; it is a list of Judged (handover.py).
 
         None is stored of one that the filter has left out. It may fail, so nothing is taken note of yet.
         """
@@ -62,12 +62,12 @@ class OffsetMark(NoMark):
         return self._next is not None and message.offset < self._next
 
     def after(self, kept):
-        next = kept[-1][0].offset + 1 if kept else self._next
+        next = kept[-1].message.offset + 1 if kept else self._next
         return self.name, {"epoch": self._epoch, "next": next}
 
     def stored(self, kept):
         if kept:
-            self._next = kept[-1][0].offset + 1
+            self._next = kept[-1].message.offset + 1
 
     def reach(self, place):
         if self._next is not None and place[0] <= self._next:
@@ -108,7 +108,7 @@ class PendingMark(NoMark):
         return True
 
     def after(self, kept):
-        new = [message.offset for message, shown in kept if shown is not None]
+        new = [one.message.offset for one in kept if one.shown is not None]
         while True:
             self._forget_confirmed()
             packed = _packed({*self._pending, *new})
@@ -125,10 +125,10 @@ class PendingMark(NoMark):
                          if said is None or not (said.ready() and said.successful())}
 
     def stored(self, kept):
-        for message, shown in kept:
-            said = message.ack()
-            if shown is not None:
-                self._pending[message.offset] = said
+        for one in kept:
+            said = one.message.ack()
+            if one.shown is not None:
+                self._pending[one.message.offset] = said
 
 
 def _kept(store, name, what):

@@ -16,6 +16,7 @@ from ..threads.waits import allocate_lock, end_hub, start_thread, thread_id
 from .calls import Calls
 from .handover import HandOver, is_store
 from .loop import Loop
+from .memory import memory_of
 from .routes import Routes
 from .source import source_of
 from .verdicts import Judge
@@ -184,7 +185,8 @@ class Receiving:
             callback = self._routes.callback
             try:
                 if is_store(callback):
-                    return loop.run(HandOver(callback, self._source.mark(self._name), self._filter, loop))
+                    mark, memory = self._source.mark(self._name), memory_of(self._filter, callback, self._name)
+                    return loop.run(HandOver(callback, mark, memory, self._filter, loop))
                 return loop.run(Calls(self._routes, self._filter, loop))
             finally:
                 self._place = loop.place

@@ -10,7 +10,7 @@ from ..errors import StoreFull
 from .records import STATE_KEY, State, read_items, read_state, unpack_commit
 from .stretch import Stretch
 
-FRONT_BYTES = 1 << 20           # kept in memory, and one message more
+FRONT_BYTES = 1 << 20           # kept in memory, and one message more; LMDB is read for more when half is left
 FRONT_MESSAGES = 16_384
 MOST_BYTES = 64 << 10           # of a record in the journal: larger commits are better off in LMDB at once
 DELETE_BYTES = 4 << 20          # when so much was removed, it is deleted from LMDB
@@ -67,11 +67,11 @@ class Contents:
         tail_first = max(min(self.tail.first, next), here)
         return position, items, tail_first - here, self.tail.some(tail_first, next)
 
-    def items_at(self, position, next, read):
-        """Yield the items at *position* to *next*; ``read(work, *arguments)`` reads what is in LMDB only."""
+    def lists_at(self, position, next, read):
+        """Yield the items at *position* to *next* in lists; ``read(work, *arguments)`` reads what is in LMDB only."""
         while position < next:
             items = self.some_items(position, next) or read(read_items, position, min(next, self.tail.first))[1]
-            yield from items
+            yield items
             position += len(items)
 
     # --- changing --------------------------------------------------------------------------
@@ -79,8 +79,8 @@ class Contents:
     def save(self, plan, environment):
         """Have *plan* on disk. Raises StoreFull."""
         plan.is_checkpoint = (
-            plan.cleans or plan.removed_bytes >= DELETE_BYTES or (plan.added and not self._is_roomy(environment))
-            or not self._keep(plan.for_journal()))
+            plan.cleans or plan.memory or plan.removed_bytes >= DELETE_BYTES
+            or (plan.added and not self._is_roomy(environment)) or not self._keep(plan.for_journal()))
         if plan.is_checkpoint:
             self._checkpoint(plan, environment)
             self._journal.restart(plan.state.ground)
@@ -100,16 +100,17 @@ class Contents:
         try:
             environment.write(plan.write)
         except StoreFull:
-            if plan.added:
+            if plan.added or plan.memory:
                 raise
             environment.write(plan.write, removing=True)
 
     def read_ahead(self, plan, read):
-        """Return the items that are first once *plan* is applied, if none of them is in ``front``."""
-        if self.front.next > plan.first or plan.first >= plan.at:
-            return []
-        return self.tail.some(plan.first, plan.at) if plan.first >= self.tail.first else read(
-            read_items, plan.first, self.tail.first)[1]
+        """Return the items that follow those in ``front`` once *plan* is applied, if few or none are left there."""
+        front, tail = self.front, self.tail
+        position = max(front.next, plan.first)
+        if position < tail.first:
+            return read(read_items, position, tail.first)[1] if position == plan.first or _is_low(front) else []
+        return tail.some(position, plan.at) if position == plan.first else []
 
     def apply(self, plan, ahead):
         """*plan* is on disk."""
@@ -137,6 +138,10 @@ class Contents:
 
     def close(self):
         self._journal.close()
+
+
+def _is_low(front):
+    return front.size_bytes < FRONT_BYTES // 2 and len(front) < FRONT_MESSAGES // 2
 
 
 def _as_far_as_it_fits(items, front):

@@ -8,6 +8,7 @@ from ..errors import BatchTooLarge, InvalidOption, SpoolFull
 from .contents import Contents
 from .items import Items, check_sizes
 from .marks import check_mark
+from .memory import check_memory, read_memory
 from .plan import Add, FifoPlan, Pop
 from .records import STATE_KEY, read_items
 from .spool import MAX_DISK_BYTES, Spool
@@ -70,16 +71,19 @@ class FifoStore(Spool):
 
     __call__ = add
 
-    def add_many(self, messages, mark=None):
-        """Keep *messages* in one transaction, all or, if it raises, none; return how many are kept. See :meth:`add`."""
+    def add_many(self, messages, mark=None, memory=None):
+        """Keep *messages* in one transaction, all or, if it raises, none; return how many are kept. See :meth:`add`.
+
+        *memory*, ``(name, changes)``, is changed in the same transaction, see :meth:`memory`; None removes a record.
+        """
         self._check_open()
         items = self._items.pack_many(list(messages))
-        marks = check_mark(mark)
-        if not items and marks is None:
+        marks, changes = check_mark(mark), check_memory(memory)
+        if not items and marks is None and not changes:
             return 0
         size = sum(map(len, items))
         self._check_sizes(items, size)
-        kept = self._run(Add(items, size, marks), self._block_timeout_s)
+        kept = self._run(Add(items, size, marks, changes), self._block_timeout_s)
         if kept is None:
             raise SpoolFull(f"The store was full for {self._block_timeout_s} s. Pop messages faster, or widen its "
                             "bounds.", path=self.path)
@@ -208,9 +212,9 @@ class FifoStore(Spool):
         """Return the adds that wait for room, and still do."""
         return [operation for operation in self.blocked if self._group.retake(operation)]
 
-    def items_at(self, position, next):
-        """Yield the items at *position* to *next*."""
-        return self.contents.items_at(position, next, self._environment.read)
+    def lists_at(self, position, next):
+        """Yield the items at *position* to *next*, in lists."""
+        return self.contents.lists_at(position, next, self._environment.read)
 
     @property
     def state(self):
@@ -219,6 +223,9 @@ class FifoStore(Spool):
     @property
     def all_marks(self):
         return self.contents.marks
+
+    def _load_memory(self, txn, db, prefix):
+        return read_memory(txn, db.messages, prefix)
 
     def _make(self, txn, db):
         self.contents.make(txn, db)

@@ -9,6 +9,7 @@ from ..message import Message
 from .items import Items, check_sizes
 from .latest_plan import NAME, NUMBER, Forget, LatestPlan
 from .marks import check_mark
+from .memory import check_memory, read_memory
 from .plan import Add
 from .records import STATE_KEY, State
 from .spool import MAX_DISK_BYTES, Spool
@@ -56,17 +57,20 @@ class LatestStore(Spool):
 
     __call__ = add
 
-    def add_many(self, messages, mark=None):
-        """Keep *messages*, one after the other, in one transaction; return how many there were. See :meth:`add`."""
+    def add_many(self, messages, mark=None, memory=None):
+        """Keep *messages*, one after the other, in one transaction; return how many there were.
+
+        See :meth:`add`, and for *memory* FifoStore.
+        """
         self._check_open()
-        marks = check_mark(mark)
+        marks, changes = check_mark(mark), check_memory(memory)
         messages = [message for message in messages if message is not None]
-        if not messages and marks is None:
+        if not messages and marks is None and not changes:
             return 0
         items = list(zip(map(self._name_of, messages), self._items.pack_many(messages)))
         size = sum(len(item) for _, item in items)
         check_sizes([item for _, item in items], self.max_bytes)
-        return self._run(Add(items, size, marks))
+        return self._run(Add(items, size, marks, changes))
 
     def set_mark(self, name, value):
         """Keep the mark alone; None removes it."""
@@ -124,6 +128,9 @@ class LatestStore(Spool):
         return len(self.newest)
 
     # --- for the plan and the commits ------------------------------------------------------------
+
+    def _load_memory(self, txn, db, prefix):
+        return read_memory(txn, db.latest, prefix)
 
     def _make(self, txn, db):
         txn.put(STATE_KEY, State().pack(), db=db.latest)

@@ -4,6 +4,7 @@
 key                     value
 ======================  ========================================================
 ``m`` and packed name   u64 running number of the message, item
+``f`` ...               what a filter remembers, see memory.py
 ``s``                   the state, see records.py
 ======================  ========================================================
 """
@@ -16,6 +17,7 @@ import msgpack
 from ..errors import SpoolFull, ZStreamPubError
 from .committing import Operation
 from .marks import merged_marks, pack_marks
+from .memory import write_memory
 from .plan import Add
 from .records import STATE_KEY
 from .spool import Close
@@ -42,6 +44,7 @@ class LatestPlan:
         self._full = full
         self._was = state = store.state
         self.marks = store.all_marks
+        self.memory: dict = {}      # what changes of it
         self.changed = {}           # name -> (number, item), or None: it is removed; the newest last
         self._next, self._size, self._dropped = state.next, state.size_bytes, state.dropped
         self._count = len(store.newest)
@@ -54,9 +57,9 @@ class LatestPlan:
             elif type(operation) is not Close:
                 self.outcomes.append((operation, True, None))
         remarked = self.marks is not store.all_marks
-        self.changes = remarked or bool(self.changed)
+        self.changes = remarked or bool(self.memory or self.changed)
         self.serial = state.serial + self.changes
-        self.removes = not any(self.changed.values())
+        self.removes = not self.memory and not any(self.changed.values())
         self.state = state._replace(serial=self.serial, next=self._next, size_bytes=self._size, dropped=self._dropped,
                                     packed_marks=pack_marks(self.marks) if remarked else state.packed_marks)
 
@@ -74,6 +77,7 @@ class LatestPlan:
             self.outcomes.append((operation, None, error))
             return
         self.marks = marks
+        self.memory |= operation.memory
         for name, item in newest.items():
             self._put(name, item)
         self.outcomes.append((operation, len(operation.items), None))
@@ -127,6 +131,7 @@ class LatestPlan:
                 txn.delete(key, db=db.latest)
             else:
                 txn.put(key, NUMBER.pack(entry[0]) + entry[1], db=db.latest)
+        write_memory(txn, db.latest, self.memory)
         txn.put(STATE_KEY, self.state.pack(), db=db.latest)
 
 

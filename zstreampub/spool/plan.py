@@ -3,24 +3,28 @@
 Removals come first, so that there is room; then what waited for room, then what is new, in order.
 """
 
+from itertools import chain
+
 from ..disk.journal import new_ground
 from ..errors import SpoolFull, ZStreamPubError
 from .committing import Operation
 from .marks import merged_marks, pack_marks
+from .memory import write_memory
 from .records import STATE_KEY, delete_before, pack_commit, runs_of
 from .spool import Close
 
 
 class Add(Operation):
-    """Adds *items* and sets *marks*, a dict or None. Its result is how many items are kept."""
+    """Adds *items*, sets *marks*, a dict or None, and changes the *memory*. Its result is how many items are kept."""
 
-    __slots__ = ("items", "size", "marks")
+    __slots__ = ("items", "size", "marks", "memory")
 
-    def __init__(self, items, size, marks):
+    def __init__(self, items, size, marks, memory):
         super().__init__()
         self.items = items
         self.size = size
         self.marks = marks
+        self.memory = memory
 
 
 class Pop(Operation):
@@ -50,6 +54,7 @@ class FifoPlan:
         self._was = state = store.state
         self.first, self.next, self.size_bytes, self.dropped = state.first, state.next, state.size_bytes, state.dropped
         self.marks = store.all_marks
+        self.memory = {}            # what changes of it
         self.added = []             # items, from position ``at`` on
         self.at = state.next
         self.removed_bytes = store.contents.removed_bytes       # that LMDB has still
@@ -82,7 +87,7 @@ class FifoPlan:
             del self.added[:self.first - self.at]
             self.at = self.first
         remarked = self.marks is not store.all_marks
-        self.changes = self.cleans or remarked or (self.first, self.next) != (was.first, was.next)
+        self.changes = self.cleans or remarked or bool(self.memory) or (self.first, self.next) != (was.first, was.next)
         self.serial = was.serial + self.changes
         self.state = was._replace(
             serial=self.serial, first=self.first, next=self.next, size_bytes=self.size_bytes, dropped=self.dropped,
@@ -102,7 +107,7 @@ class FifoPlan:
         removed = max(next - self.first, 0)
         if removed:
             self._remove(self.size_bytes if next == self._was.next else
-                         sum(map(len, self._store.items_at(self.first, next))), removed)
+                         sum(sum(map(len, items)) for items in self._store.lists_at(self.first, next)), removed)
         self.outcomes.append((operation, max(next - first, 0), None))
 
     def _remove(self, size, count=1):
@@ -126,6 +131,7 @@ class FifoPlan:
         else:
             if self.blocked[-1:] != [operation]:
                 self.marks = marks
+                self.memory |= operation.memory
 
     def _fits(self, count, size):
         return not self._store.is_over(self.next - self.first + count, self.size_bytes + size)
@@ -163,7 +169,7 @@ class FifoPlan:
         self._add(operation, operation.items[:kept])
 
     def _drop_oldest(self):
-        old = self._store.items_at(self.first, self._was.next)
+        old = chain.from_iterable(self._store.lists_at(self.first, self._was.next))
         while not self._fits(0, 0):
             item = next(old, None)
             if item is None:
@@ -184,5 +190,6 @@ class FifoPlan:
         for key, run in runs_of(tail.next - len(items) if items else self.at, items + self.added):
             txn.put(key, run, db=db.messages)
         self.leaves_garbage = delete_before(txn, db, self.first, self.next)
+        write_memory(txn, db.messages, self.memory)
         self.state = self.state._replace(ground=new_ground())
         txn.put(STATE_KEY, self.state.pack(), db=db.messages)

@@ -1,9 +1,10 @@
-"""What a FifoStore writes, format 1: an LMDB database, ``messages``, with two kinds of records; and disk/journal.py.
+"""What a FifoStore writes, format 1: an LMDB database, ``messages``, with three kinds of records; and disk/journal.py.
 
 ======================  ====================================================================
 key                     value
 ======================  ====================================================================
 ``r`` u64 position      a *run*: messages in a row. u32 count; u32 length of each item; items
+``f`` ...               what a filter remembers, see memory.py
 ``s``                   the state, see :class:`State`; written by every checkpoint
 ======================  ====================================================================
 
@@ -131,18 +132,18 @@ def read_items(txn, db, position, next):
     position, next = max(position, state.first), min(next, state.next)
     if position >= next:
         return position, []
-    return position, _read_runs(txn, db, position, state.next)[:next - position]
+    return position, _read_runs(txn, db, position, next, state.next)[:next - position]
 
 
-def _read_runs(txn, db, position, next):
-    """Return items from *position* on; *next* is where the last run ends."""
+def _read_runs(txn, db, position, wanted, next):
+    """Return items from *position* on, up to *wanted* or a few more; *next* is where the last run ends."""
     cursor = txn.cursor(db.messages)
     if not cursor.set_range(run_key(position)) or bytes(cursor.key()) != run_key(position):
         cursor.prev()
     items, size, here = [], 0, _position_of(cursor)
     if here is None or here > position:     # records are missing
         return [DAMAGED] * ((next if here is None else min(here, next)) - position)
-    while here is not None and here < next and size < READ_BYTES and len(items) < READ_ITEMS:
+    while here is not None and here < wanted and size < READ_BYTES and len(items) < READ_ITEMS:
         run = bytes(cursor.value())
         cursor.next()
         after = _position_of(cursor)

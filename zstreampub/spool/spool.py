@@ -18,9 +18,9 @@ from ..errors import InvalidOption, StoreClosed, StoreError, StoreFull
 from ..threads.pool import in_pool
 from ..threads.waits import allocate_lock, has_hub
 from .committing import GroupCommit, Operation
+from .memory import prefix_of
 
 MAX_DISK_BYTES = 64 << 30
-
 
 
 class Close(Operation):
@@ -111,6 +111,11 @@ class Spool(ABC):
         """All marks: name -> value."""
         self._check_open()
         return dict(self.all_marks)
+
+    def memory(self, name):
+        """Return the records that *name* has kept: bytes -> bytes. A receiver keeps there what its filter remembers."""
+        self._check_open()
+        return self._read(self._load_memory, prefix_of(name))
 
     # --- for subclasses -----------------------------------------------------------------
 
@@ -248,6 +253,10 @@ class Spool(ABC):
     @abstractmethod
     def _load(self, txn, db):
         """Return what :meth:`_take_over` is to put in memory."""
+
+    @abstractmethod
+    def _load_memory(self, txn, db, prefix):
+        """Return the memory under *prefix*."""
 
     @abstractmethod
     def _take_over(self, *loaded):

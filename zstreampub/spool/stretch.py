@@ -1,7 +1,6 @@
 """Stretch: items at consecutive positions, in memory. A FifoStore has two: its front, and what only the journal has."""
 
-from collections import deque
-from itertools import islice
+from itertools import repeat
 
 
 class Stretch:
@@ -9,33 +8,39 @@ class Stretch:
 
     def __init__(self, first, items=()):
         self.first = first
-        self._items = deque(items)
+        self._items = list(items)
+        self._gone = 0          # at the start of the list are so many places that are empty by now
         self.size_bytes = sum(map(len, self._items))
 
     def __len__(self):
-        return len(self._items)
+        return len(self._items) - self._gone
 
     @property
     def next(self):
-        return self.first + len(self._items)
+        return self.first + len(self)
 
     def item(self, position):
-        return self._items[position - self.first]
+        return self._items[self._gone + position - self.first]
 
     def some(self, first, next):
         """Return those of the items at positions *first* to *next* that are here, as a list."""
-        first = max(first, self.first)
-        return list(islice(self._items, first - self.first, max(next - self.first, 0)))
+        base = self._gone - self.first
+        return self._items[base + max(first, self.first):max(base + next, 0)]
 
     def cut(self, first):
         """Forget what is before *first*, and begin there if nothing is left."""
         items, gone = self._items, first - self.first
-        if gone >= len(items):
+        if gone >= len(self):
             items.clear()
-            self.size_bytes = 0
-        else:
-            for _ in range(gone):
-                self.size_bytes -= len(items.popleft())
+            self._gone = self.size_bytes = 0
+        elif gone > 0:
+            end = self._gone + gone
+            self.size_bytes -= sum(map(len, items[self._gone:end]))
+            items[self._gone:end] = repeat(None, gone)
+            self._gone = end
+            if end > len(items) // 2:       # to move the rest each time would cost as much as there is
+                del items[:end]
+                self._gone = 0
         self.first = max(self.first, first)
 
     def extend(self, items):

@@ -294,16 +294,37 @@ def test_a_gap_that_nobody_was_there_to_hear_is_told_to_the_next(disk):
     assert gaps[-1].next == 3
 
 
+@pytest.mark.parametrize("max_in_flight", [1, 256])
+@pytest.mark.parametrize("expires", [None, [1 << 52, None]])
 @pytest.mark.parametrize("mode", ["shared", "key_ordered"])
-def test_what_is_damaged_so_that_it_cannot_be_opened_is_told_by_a_gap_and_the_others_go_on(mode):
-    batch = Batch.of("a", ["x", "yy"], expires=[1 << 52, None])
+def test_what_is_damaged_so_that_it_cannot_be_opened_is_told_by_a_gap_and_the_others_go_on(
+        mode, expires, max_in_flight):
+    batch = Batch.of("a", ["x", "yy"], expires=expires)
     with Broker.open("memory:") as broker:
         broker.append_and_wait(Append([batch]))
         batch.packed = batch.packed[:4] + b"\xff" + batch.packed[5:]       # of the number of messages
         broker.publish("a", "after", key="k")
-        member = broker.subscribe("a", consumer="c", start="earliest", mode=mode)
+        member = broker.subscribe("a", consumer="c", start="earliest", mode=mode, max_in_flight=max_in_flight)
 
         items = member.get(10), member.get(10)
 
         assert items[0] == Gap(0, 2, 2, "damaged")
+        assert [message.offset for message in items[1].messages()] == [2]
+
+
+@pytest.mark.parametrize("waiting", [1, 2])
+def test_what_was_damaged_between_two_deliveries_is_told_by_a_gap_and_the_others_come_again(waiting):
+    batch = Batch.of("a", ["x", "yy"])
+    with Broker.open("memory:") as broker:
+        broker.append_and_wait(Append([batch]))
+        broker.publish("a", "after")
+        member = broker.subscribe("a", consumer="c", start="earliest")
+        delivered = member.get(10), member.get(10)
+        assert sum(one.count for one in delivered) == 3
+        batch.packed = batch.packed[:4] + b"\xff" + batch.packed[5:]
+        broker.consumers.nack("c", [*range(waiting), 2])
+
+        items = member.get(10), member.get(10)
+
+        assert items[0] == Gap(0, waiting, waiting, "damaged")
         assert [message.offset for message in items[1].messages()] == [2]

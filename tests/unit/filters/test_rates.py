@@ -105,8 +105,8 @@ def test_by_time_is_by_when_the_message_was_stored():
 
 def test_by_arrival_is_by_when_it_comes(monkeypatch):
     now = [0]
-    monkeypatch.setattr("zstreampub.filters.chain.monotonic_us", lambda: now[0])
     chain = Chain({"min_period": 1, "by": "arrival"})
+    monkeypatch.setattr(chain._parsed.rates[0], "now_us", lambda: now[0])
     got = []
 
     for now[0] in range(0, 3_000_000, 400_000):

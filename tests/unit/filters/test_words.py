@@ -126,7 +126,8 @@ def test_filters_are_applied_in_order_and_see_what_passed_before():
 
 def test_a_filter_that_needs_no_payload_opens_none(monkeypatch):
     batch = Batch.of("a", [{"n": 1}] * 5, keys=list("abcab"), headers=[{"h": 1}] * 5)
-    monkeypatch.setattr(OpenedBatch, "values", lambda *_: pytest.fail("a payload was opened"))
+    for opening in ("values", "named"):
+        monkeypatch.setattr(OpenedBatch, opening, lambda *_: pytest.fail("a payload was opened"))
     filters = [{"max_size": 10}, {"where": {"headers.h": 1, "key": {"in": ["a", "b"]}, "topic": "a"}},
                {"min_period": 0.1, "by": "arrival", "per": "key"}, {"every": 1}]
 
@@ -140,9 +141,9 @@ def test_conditions_on_payloads_are_looked_at_last():
     looked = []
 
     class Counted(OpenedBatch):
-        def values(self, stop):
+        def named(self, name, stop):
             looked.append(stop)
-            return super().values(stop)
+            return super().named(name, stop)
 
     parts = list(Sieve({"where": {"payload.n": 1, "key": "z"}}).parts(Counted(batch)))
 

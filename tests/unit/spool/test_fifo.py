@@ -17,9 +17,11 @@ from zstreampub.errors import (
     StoreLocked,
     StoreVersion,
 )
-from zstreampub.spool import items, marks
+from zstreampub.spool import contents, items, marks
+from zstreampub.spool import fifo as fifo_store
 from zstreampub.spool.contents import MOST_BYTES
 from zstreampub.spool.fifo import READ_MESSAGES
+from zstreampub.spool.records import read_items
 
 VALUES = [b"bytes", b"", "text", 7, 1.5, True, [1, [2]], {"a": {"b": b"c"}}]
 
@@ -53,6 +55,17 @@ def test_a_store_is_a_callback_and_none_passes_through_it(fifo):
     assert fifo(None) is False
 
     assert list(fifo) == [b"one"]
+
+
+def test_a_store_whose_maker_died_before_it_wrote_anything_is_made_now(open_fifo, monkeypatch):
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(FifoStore, "_make", dies)
+        open_fifo()
+
+    assert open_fifo().add(b"one")
 
 
 def test_what_is_kept_is_there_when_it_is_opened_again(open_fifo):
@@ -237,6 +250,27 @@ def test_a_long_backlog_comes_back_in_order_in_whatever_pieces(open_fifo):
             store.close()
             store = open_fifo()
     assert taken == added and len(store) == 0 and store.size_bytes == 0
+
+
+def test_what_is_taken_in_groups_is_read_from_the_disk_once_and_little_of_it_at_a_time(open_fifo, monkeypatch):
+    store = open_fifo()
+    store.add_many([b"%d" % number + bytes(150) for number in range(30_000)])
+    read = []
+
+    def counted(*arguments):
+        position, found = read_items(*arguments)
+        read.append(len(found))
+        return position, found
+
+    monkeypatch.setattr(contents, "read_items", counted)
+    monkeypatch.setattr(fifo_store, "read_items", counted)
+    held = []
+    for _ in range(30):
+        store.pop_many(len(store.front_many(1000)))
+        held.append(store.contents.front.size_bytes)
+
+    assert len(store) == 0 and sum(read) <= 30_000
+    assert max(held) <= 2 * contents.FRONT_BYTES
 
 
 def test_the_file_does_not_grow_with_what_goes_through(open_fifo, place):
