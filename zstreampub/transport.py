@@ -68,7 +68,8 @@ class Transport:
                 raise PeerGone from None
             raise
         finally:
-            self._look_again()
+            if not self._looking:
+                self._look_again()
         return True
 
     def has_unread(self):
@@ -126,9 +127,8 @@ class Transport:
             left()
 
     def _look_again(self):
-        if not self._looking:
-            self._looking = True
-            self._loop.run_callback(self._look)
+        self._looking = True
+        self._loop.run_callback(self._look)
 
     def _look(self):
         self._looking = False
