@@ -7,6 +7,7 @@ it never polls). Nothing here knows what is in a frame.
 """
 
 from time import perf_counter
+from types import MethodType
 
 import gevent
 import zmq
@@ -37,7 +38,7 @@ class Transport:
         self.malformed = 0
         self._socket = socket
         self._receive = receive
-        self._send = super(zmq.Socket, socket).send     # the one around it looks for options that are never given
+        self._send = MethodType(zmq.backend.Socket.send, socket)    # zmq.Socket's own looks for more, each time
         self._is_router = socket.type == zmq.ROUTER
         self._bell = Waiter()       # rung in the hub only; it switches to the drain at once, as no Event does
         self._looking = False
