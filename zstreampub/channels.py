@@ -129,7 +129,8 @@ class PublishCall(Call):
 class Stream(Channel):
     """A subscription on its way to a client: sends what its feed has, as credit allows."""
 
-    __slots__ = ("feed", "credit", "reserve", "queued", "spoke_at", "on_end", "_head", "_under_way", "_under_way_bytes")
+    __slots__ = ("feed", "credit", "reserve", "queued", "spoke_at", "on_end", "_head", "_short", "_under_way",
+                 "_under_way_bytes")
 
     def __init__(self, lane, peer, id):
         super().__init__(lane, peer, id, beats=True)
@@ -140,6 +141,7 @@ class Stream(Channel):
         self.spoke_at = self.seen
         self.on_end = None
         self._head = wire.answer_head(id, lane.new_id(), wire.STREAM)
+        self._short = False         # of credit, so that there may be something to send when some comes
         self._under_way = deque()
         self._under_way_bytes = 0
         peer.streams += 1
@@ -169,7 +171,9 @@ class Stream(Channel):
         self.credit = min(self.credit + count, self.lane.max_credit)
         for _ in range(min(count, len(self._under_way))):
             self._count_under_way(-self._under_way.popleft())
-        self.wake()
+        if self._short:
+            self._short = False
+            self.wake()
 
     def pump(self):
         """Send a turn's worth of items."""
@@ -181,6 +185,7 @@ class Stream(Channel):
         ends = monotonic() + _TURN_S
         for _ in range(_TURN_ITEMS):
             if self.credit <= self.reserve or self.peer.unsent or self._is_under_way_full():
+                self._short = True
                 break
             blob = feed.next_item(self._head)
             if blob is None:

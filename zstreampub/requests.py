@@ -21,6 +21,7 @@ from .store import Append
 MAX_BATCHES = 1024      # in one append: the fan-out of one commit must not hold the hub for long
 MAX_PRODUCER_BYTES = 64
 
+_CLOCKS = ("deadline", time.time), ("deadline_clock", time.monotonic)
 _RETRY_OPTIONS = ("producer", "sequence", "deadline", "deadline_clock")
 _PUBLISH_OPTIONS = ("headers", "key", "id", *TERMS, *_RETRY_OPTIONS)
 _PUBLISH_MANY_OPTIONS = ("headers", "keys", "ids", *TERMS, *_RETRY_OPTIONS)
@@ -175,10 +176,10 @@ def _deadline(options):
     correction of the time of day, here or at the client, can move.
     """
     deadlines = []
-    for name, now in (("deadline", time.time()), ("deadline_clock", time.monotonic())):
+    for name, clock in _CLOCKS:
         value = options.get(name)
         if value is not None:
             if type(value) not in (int, float) or not 0 <= value < 1e11:
                 raise InvalidOption(f"{name} is in seconds: see docs/protocol.rst.", option=name)
-            deadlines.append(time.monotonic() + value - now)
+            deadlines.append(time.monotonic() + value - clock())
     return min(deadlines, default=None)

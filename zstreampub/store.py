@@ -64,8 +64,10 @@ class Append:
         self.producer = producer
         self.sequence = sequence
         self.deadline = deadline
-        self.size = sum(batch.size for batch in batches)
-        self.count = sum(batch.count for batch in batches)
+        self.size = self.count = 0
+        for batch in batches:
+            self.size += batch.size
+            self.count += batch.count
         self.firsts = None
         self.repeats = ()
         self.error = None

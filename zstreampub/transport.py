@@ -7,13 +7,15 @@ it never polls). Nothing here knows what is in a frame.
 """
 
 from time import perf_counter
+from types import MethodType
 
 import gevent
 import zmq
-from gevent.event import Event
+from gevent.hub import Waiter
 
-_SEND = zmq.NOBLOCK
-_SEND_MORE = zmq.NOBLOCK | zmq.SNDMORE
+_SEND = int(zmq.NOBLOCK)    # plain integers: combining zmq's own takes longer than looking at a socket
+_SEND_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
 _ZERO_COPY = 1 << 20        # below, a copy is cheaper: what pyzmq does not copy it frees in a thread, through the GIL
 _TURN_S = 0.002             # how long one turn of the drain may hold the hub
 _TURN_FRAMES = 32           # how often it looks at the clock
@@ -36,16 +38,17 @@ class Transport:
         self.malformed = 0
         self._socket = socket
         self._receive = receive
+        self._send = MethodType(zmq.backend.Socket.send, socket)    # zmq.Socket's own looks for more, each time
         self._is_router = socket.type == zmq.ROUTER
-        self._readable = Event()
+        self._bell = Waiter()       # rung in the hub only; it switches to the drain at once, as no Event does
         self._looking = False
         self._closed = False
         self._monitor = self._monitor_watcher = None
         self._loop = gevent.get_hub().loop
         self._watcher = self._loop.io(socket.getsockopt(zmq.FD), 1)
-        self._watcher.start(self._readable.set)
+        self._watcher.start(self._bell.switch, None)
         self._safety = self._loop.timer(_SAFETY_S, _SAFETY_S, ref=False)     # a timeout for each wait would cost more
-        self._safety.start(self._readable.set)
+        self._safety.start(self._bell.switch, None)
         self._drain_task = gevent.spawn(self._drain)
 
     def send(self, peer, blob):
@@ -53,12 +56,12 @@ class Transport:
 
         Never waits. Raises PeerGone if a ROUTER's peer has left.
         """
-        socket = self._socket
+        send = self._send
         try:
             if peer is not None:
-                socket.send(peer, _SEND_MORE)
-            socket.send(b"", _SEND_MORE)
-            socket.send(blob, _SEND, len(blob) < _ZERO_COPY)
+                send(peer, _SEND_MORE)
+            send(b"", _SEND_MORE)
+            send(blob, _SEND, len(blob) < _ZERO_COPY)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
@@ -66,14 +69,15 @@ class Transport:
                 raise PeerGone from None
             raise
         finally:
-            self._look_again()
+            if not self._looking:
+                self._look_again()
         return True
 
     def has_unread(self):
         """Tell whether something was received that has not been handed out yet."""
-        if not self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        if not self._is_readable():
             return False
-        self._readable.set()
+        self._look_again()
         return True
 
     def watch_leaving(self, left):
@@ -124,27 +128,29 @@ class Transport:
             left()
 
     def _look_again(self):
-        if not self._looking:
-            self._looking = True
-            self._loop.run_callback(self._look)
+        self._looking = True
+        self._loop.run_callback(self._look)
 
     def _look(self):
         self._looking = False
-        if not self._closed and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            self._readable.set()
+        if not self._closed and self._is_readable():
+            self._bell.switch(None)
+
+    def _is_readable(self):
+        return self._socket.get(_EVENTS) & _READABLE
 
     def _drain(self):
         while True:
-            self._readable.clear()
             while self._drain_turn():
                 gevent.idle(2)      # polls, unlike sleep(0); the highest priority never starves
-            self._readable.wait()
+            self._bell.get()
+            self._bell.clear()
 
     def _drain_turn(self):
         """Receive until the socket is empty (return False) or the turn is over (return True)."""
-        ends = perf_counter() + _TURN_S
+        ends, frames = perf_counter() + _TURN_S, 1
         while perf_counter() < ends:
-            for _ in range(_TURN_FRAMES):
+            for _ in range(frames):
                 if self._closed:
                     return False
                 try:
@@ -155,6 +161,9 @@ class Transport:
                     self.malformed += 1
                 else:
                     self._receive(peer, blob)
+            if frames == 1 and (self._closed or not self._is_readable()):
+                return False        # the usual case: one message, and no Again, which costs as much as receiving it
+            frames = _TURN_FRAMES
         return True
 
     def _recv(self):

@@ -61,3 +61,25 @@ def test_a_stream_that_has_reached_its_end_uses_the_last_credits_to_say_so(lane,
     assert names == [wire.STREAM] * 3 + [wire.STREAM_DONE]
     assert lane._transport.events[2][1]["why"] == "until"
     assert not lane._broker.subscriptions
+
+
+@pytest.mark.parametrize("form", ["map", "batch"])
+def test_credit_sends_what_waited_for_it_and_makes_no_work_for_a_stream_that_has_enough(lane, form):
+    def grant(count):
+        lane._receive(b"peer", wire.answer(b"id", b"more", wire.MORE, wire.pack((count,))))
+
+    lane._receive(b"peer", wire.request(b"id", "subscribe", ["a", {"format": form}]))
+    lane._transport.wait_for(wire.STREAM)
+    grant(3)
+    for number in range(2):     # two credits are kept in reserve: there is one to use
+        lane._broker.publish("a", number)
+    gevent.idle()
+    sent_with_one = len(lane._transport.events) - 1
+
+    grant(10)
+    gevent.idle()
+    sent_with_more = len(lane._transport.events) - 1
+    grant(1)
+
+    assert (sent_with_one, sent_with_more) == (1, 2)
+    assert not lane._line

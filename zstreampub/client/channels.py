@@ -217,7 +217,7 @@ class Channels:
         if len(self._addresses) > 1:
             self._went_down("it did not answer")
 
-    def _receive(self, blob):
+    def _receive(self, _, blob):
         self._heard_at = monotonic()
         try:
             header, name, args = wire.unpack_event(blob)

@@ -134,10 +134,8 @@ class Client(Steering):
 
     def submit(self, entry, timeout_s=None):
         """Publish an Entry (see entries.py), which is the future of its outcome; never waits."""
-        timeout_s = self._within(timeout_s)
         refuse_with(self.outbox, "submit")
-        self._publisher.check(entry)
-        self._publisher.submit((entry,), timeout_s)
+        self._publisher.publish(entry, self._within(timeout_s))
 
     def give_up(self, entry, error):
         """Settle *entry* with *error* unless it is settled: if it was not sent yet, it never will be."""
@@ -311,9 +309,10 @@ class Client(Steering):
             return self._call(method, (topic, payload, options), timeout_s, True)
 
     def _publish(self, entry, timeout_s):
+        timeout_s = self._within(timeout_s)
         if self.outbox is not None:
-            return self.outbox.keep(entry, self._within(timeout_s))
-        self.submit(entry, timeout_s)
+            return self.outbox.keep(entry, timeout_s)
+        self._publisher.publish(entry, timeout_s)
         try:
             return entry.get()
         except BaseException as error:

@@ -28,7 +28,7 @@ _contexts: dict = {}       # process id -> its Context: one that came through a 
 class Connection:
     """A connection to *address*; *receive*, *on_up*, *on_down* and *on_retry* are called and must not wait.
 
-    ``receive(blob)`` is called for each message, in the drain greenlet; ``on_up()`` once the
+    ``receive(None, blob)`` is called for each message, in the drain greenlet; ``on_up()`` once the
     server has shaken hands; ``on_down(why)`` when it is lost after that, or broken for good;
     ``on_retry()`` when one attempt to connect has failed. Raises InvalidOption for an address that libzmq
     does not take.
@@ -43,7 +43,7 @@ class Connection:
         self._socket = socket
         self._watcher = gevent.get_hub().loop.io(self._monitor.getsockopt(zmq.FD), 1)
         self._watcher.start(self._look)
-        self._transport = Transport(socket, lambda _, blob: receive(blob))
+        self._transport = Transport(socket, receive)
         self._transport.link(self._drain_ended)
         gevent.get_hub().loop.run_callback(self._look)      # what happened before the watcher started
 

@@ -140,21 +140,20 @@ def join(entries, limits, now_us=0):
 
 def _pack_run(run, limits, batches, now_us):
     """Pack the entries of *run*, which have one topic: into one batch, or several if it is a single large entry."""
-    values, metadata = run[0].values, run[0].metadata or {}
+    values, metadata, most = run[0].values, run[0].metadata, limits.max_batch_messages
     if len(run) > 1:
         values = [value for entry in run for value in entry.values]
         metadata = _join_metadata(run)
-    if "expires" in metadata:
+    if metadata and "expires" in metadata:
         expires = [None if ttl_us is None else now_us + ttl_us for ttl_us in metadata["expires"]]
         metadata = {**metadata, "expires": expires}
     at = len(batches)
-    for start in range(0, len(values), limits.max_batch_messages):
-        stop = start + limits.max_batch_messages
-        part = {name: column[start:stop] for name, column in metadata.items()}
+    for start in range(0, len(values), most):
+        part = metadata and {name: column[start:start + most] for name, column in metadata.items()}
         # The values are packed and checked already; Batch.of would do both again.
-        batches.append(Batch.assemble(run[0].topic, values[start:stop], part).packed)
+        batches.append(Batch.assemble(run[0].topic, values[start:start + most], part).packed)
     if len(run) == 1:
-        run[0].place = (at, 0, len(batches) - 1, len(values) - (len(batches) - 1 - at) * limits.max_batch_messages)
+        run[0].place = (at, 0, len(batches) - 1, len(values) - (len(batches) - 1 - at) * most)
         return
     start = 0
     for entry in run:

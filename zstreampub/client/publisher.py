@@ -46,6 +46,7 @@ class Publisher:
         self._again = deque()           # parts of a refused request: each goes alone
         self._under_way = {}            # request -> None
         self._scheduled = False
+        self._is_alone = False          # the last request had one entry, and nobody else published meanwhile
         self.on_limits = lambda: None   # called once the server has said what it takes, on each connection
         self._loop = gevent.get_hub().loop
         channels.on_ready = self._schedule
@@ -68,8 +69,16 @@ class Publisher:
         """Raise MessageTooLarge or BatchTooLarge if the server is known not to take *entry*."""
         (self.limits or _DEFAULTS).check(entry)
 
+    def publish(self, entry, timeout_s):
+        """Do :meth:`check` and :meth:`submit` of one entry."""
+        self.check(entry)
+        self.submit((entry,), timeout_s)
+
     def submit(self, entries, timeout_s):
-        """Publish checked *entries*, in order; each gets its outcome within *timeout_s*."""
+        """Publish checked *entries*, in order; each gets its outcome within *timeout_s*.
+
+        They leave at the end of the turn, together with others'; at once if their publisher has been alone for a while.
+        """
         if not self._channels.is_open:
             for entry in entries:
                 entry.settle(None, ConnectionLost("The client is closed."))
@@ -78,8 +87,12 @@ class Publisher:
         patience.deadline = self._channels.expire(patience)
         for entry in entries:
             entry.patience = patience
-        self._waiting.extend(entries)
-        self._schedule()
+        alone, self._is_alone = self._is_alone, False
+        if alone and len(entries) == 1 and not self._waiting and self._channels.can_send:
+            self._request(entries)
+        else:
+            self._waiting.extend(entries)
+            self._schedule()
 
     def time_out(self, patience):
         """Settle those of its entries that have no outcome yet with RequestTimeout."""
@@ -122,6 +135,8 @@ class Publisher:
         self._under_way.pop(request, None)
         if self._waiting or self._again:
             self._schedule()
+        else:
+            self._is_alone = len(request.entries) == 1 and not self._under_way
 
     def split(self, entries):
         """Send the entries of a refused request again, each alone: one bad message must hurt nobody else."""
@@ -263,7 +278,7 @@ class Append(Call):
                 entry.settle(None, again(error))
 
     def _fits(self, firsts):
-        return type(firsts) is list and len(firsts) == len(self._batches) and all(type(one) is int for one in firsts)
+        return type(firsts) is list and len(firsts) == len(self._batches) and set(map(type, firsts)) == {int}
 
 
 _DEFAULTS = Limits()

@@ -5,7 +5,6 @@ answer: subscribe again, with what :meth:`Reader._request` says then.
 """
 
 import weakref
-from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 
@@ -58,6 +57,7 @@ class Reader:
         self._on_ready = on_ready   # of each stream
         self._loop = gevent.get_hub().loop
         self._lock = RLock()
+        self._lock_held = _Held(self._lock)
         self._backoff = Backoff()
         self._broken = set()        # offsets of batches that did not fit their checksums
         self._number = 0            # of the item that must come next
@@ -115,16 +115,12 @@ class Reader:
 
     # --- items -------------------------------------------------------------------------
 
-    @contextmanager
     def _reading(self, deadline):
-        """Let one greenlet at a time wait for items; the others wait for it, until *deadline*."""
+        """Let one greenlet at a time wait for items (in a ``with``); the others wait for it, until *deadline*."""
         self._channels.check_owner()
         if not self._lock.acquire(timeout=remaining_s(deadline)):
             raise RequestTimeout("No message came in time.")
-        try:
-            yield
-        finally:
-            self._lock.release()
+        return self._lock_held
 
     def _take_item(self, stream, item):
         control = item if type(item) is dict else None
@@ -312,6 +308,19 @@ class Reader:
     def _step(self, deadline):
         """Go one step on, waiting for what comes until *deadline*. Raises RequestTimeout."""
         raise NotImplementedError
+
+
+class _Held:
+    """Releases *lock*, which is held, at the end of a ``with``; made once, for it is used for each batch."""
+
+    def __init__(self, lock):
+        self._release = lock.release
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *_):
+        self._release()
 
 
 def remaining_s(deadline):

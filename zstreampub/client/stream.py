@@ -10,7 +10,7 @@ from .. import wire
 from ..errors import ConnectionLost, RequestTimeout
 from .calls import error_of
 
-WINDOW = 16                     # items that the server may have under way to us
+WINDOW = 32                     # items that the server may have under way to us
 _GRANT_ITEMS = WINDOW // 4
 _GRANT_BYTES = 256 * 1024
 _MOST_ITEMS = WINDOW + 3        # the greeting's credit, and the two events of an end

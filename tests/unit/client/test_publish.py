@@ -91,6 +91,44 @@ def test_the_publishes_of_one_turn_of_the_loop_share_a_request_and_each_gets_its
     assert append_of(request) == [("a", [0, 1, 2, 3]), ("b", [4, 5, 6, 7])]
 
 
+def test_who_has_published_alone_is_sent_at_once_and_the_others_of_that_turn_follow_together(server, client):
+    client.publish("a", 0)
+
+    tasks = [spawned(client.publish, "a", at) for at in range(1, 9)]
+
+    assert [outcome(task) for task in tasks] == list(range(1, 9))
+    assert [append_of(request) for request in server.named("append")[1:]] == [[("a", [1])], [("a", list(range(2, 9)))]]
+
+
+def test_callers_who_share_their_requests_go_on_sharing_them(server, client):
+    def publish_twice(at):
+        return client.publish("a", at), client.publish("a", at)
+
+    tasks = [spawned(publish_twice, at) for at in range(8)]
+    for task in tasks:
+        outcome(task)
+
+    assert [append_of(request) for request in server.named("append")] == [[("a", list(range(8)))]] * 2
+
+
+def test_nobody_is_sent_at_once_while_something_is_under_way(server, client):
+    client.publish("a", 0)
+    server.on["append"] = hold
+    producer = client.producer(linger_s=60)
+    futures = [producer.publish("a", at) for at in (1, 2)]
+    with pytest.raises(RequestTimeout):
+        producer.flush(timeout_s=0.05)
+
+    tasks = [spawned(client.publish, "a", at) for at in (3, 4)]
+    server.wait_for("append", 3)
+    server.on.clear()
+    for request in server.named("append")[1:]:
+        server.do_append(request)
+
+    assert [future.get() for future in futures] + [outcome(task) for task in tasks] == [1, 2, 3, 4]
+    assert [append_of(request) for request in server.named("append")[1:]] == [[("a", [1, 2])], [("a", [3, 4])]]
+
+
 def test_every_request_has_the_clients_name_and_a_growing_sequence(server, client):
     for at in range(3):
         client.publish("a", at)
