@@ -28,6 +28,8 @@ _FIGURES = {    # figure -> heading, format
     "idle_load": ("idle\nload", "{:.1%}"),
     "disk_bytes": ("written\nbytes/msg", "{:,.0f}"),
     "hub_lag_ms": ("hub lag\nmost ms", "{:.0f}"),
+    "late_ms": ("beats late\nmost ms", "{:.0f}"),
+    "joined_s": ("joined\nin s", "{:.1f}"),
     "restart_s": ("restart\ns", "{:.2f}"),
 }
 _console = Console(highlight=False, width=None if os.isatty(1) else 190)

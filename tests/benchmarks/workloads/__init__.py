@@ -17,9 +17,10 @@ from . import (
     steady,
     stock,
     stopped,
+    throng,
     work,
 )
 
 WORKLOADS = {one.WORKLOAD.name: one.WORKLOAD for one in (
     alone, singles, batches, live, live_singles, replay, steady, stopped, sizes, stock, many, work, pending,
-    coroutines, filters, spool, outbox)}
+    coroutines, filters, spool, outbox, throng)}
