@@ -54,7 +54,7 @@ class Channel:
         self.id = id
         self.beats = beats
         self.seen = monotonic()
-        self.beat_at = self.seen + lane.heartbeat_s
+        self.beat_at = self.seen + lane.beat_s
         self.suspect = False
 
     def grant(self, count):
@@ -183,7 +183,9 @@ class Stream(Channel):
             self._send_item(blob)
             if self.peer.channels.get(self.id) is not self:
                 return      # the peer vanished in the middle
-            if monotonic() > ends:      # compressing takes its time
+            if feed.is_dry:
+                break
+            if self.spoke_at > ends:    # compressing takes its time
                 self.wake()
                 break
         else:

@@ -1,4 +1,4 @@
-"""The processes of the workload with 10,000 subscriptions: as little client as can be, on plain sockets, without gevent.
+"""The processes of the workload with 10,000 subscriptions: as little client as can be, on plain sockets, no gevent.
 
 A message is 100 bytes with its running number and the time at which it was due; number ``n`` goes to topic
 ``n % topics``, and subscription ``s`` is of topic ``s % topics``.

@@ -1,6 +1,6 @@
 """10,000 subscriptions on 1,000 topics, single messages at a steady rate: latency, heartbeats, memory.
 
-The subscriptions share 100 connections of one process. *Bytes each* is the server's private memory for each
+The subscriptions share 10 connections of one process. *Bytes each* is the server's private memory for each
 subscription, from before the first has connected to when all have been greeted. *Beats late* is by how much the
 latest of all heartbeats came after the interval that the server has promised, as the receiver sees it.
 """
@@ -11,7 +11,7 @@ from .. import throng
 from ..stage import ask, private_bytes
 from ..workload import FSYNC, Case, Workload, figures
 
-_SUBSCRIPTIONS, _CONNECTIONS, _TOPICS = 10_000, 100, 1_000
+_SUBSCRIPTIONS, _CONNECTIONS, _TOPICS = 10_000, 10, 1_000
 _SECONDS = 20
 
 
