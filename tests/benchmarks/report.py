@@ -23,6 +23,7 @@ _FIGURES = {    # figure -> heading, format
     "later_p50_us": ("later\np50 us", "{:,.0f}"),
     "later_p99_us": ("later\np99 us", "{:,.0f}"),
     "server_mib": ("server\nMiB", "{:.0f}"),
+    "file_mib": ("file\nMiB", "{:,.0f}"),
     "grown_mib": ("grown by\nMiB", "{:.0f}"),
     "held_bytes": ("server\nbytes each", "{:,.0f}"),
     "idle_load": ("idle\nload", "{:.1%}"),
@@ -30,6 +31,7 @@ _FIGURES = {    # figure -> heading, format
     "hub_lag_ms": ("hub lag\nmost ms", "{:.0f}"),
     "late_ms": ("beats late\nmost ms", "{:.0f}"),
     "joined_s": ("joined\nin s", "{:.1f}"),
+    "open_s": ("open\ns", "{:.3f}"),
     "restart_s": ("restart\ns", "{:.2f}"),
 }
 _console = Console(highlight=False, width=None if os.isatty(1) else 190)
@@ -95,6 +97,16 @@ def print_workload(workload, rounds):
                       statistics.mode(one["bound"] for one in runs), case.durability)
     _console.print(table)
     _print_ratios(workload, rounds)
+    for case, minutes in minutes_of(rounds):
+        _console.print(f"{case}, minute by minute: " + "; ".join(minutes))
+
+
+def minutes_of(rounds):
+    """Yield the name of each case of the last round that was watched by the minute, and what was seen in each."""
+    for name, figures in rounds[-1].items():
+        if "minutes" in figures:
+            yield name, [f"{one['rate']:,.0f}/s, file {one['file_mib']:,.0f} MiB, memory {one['server_mib']:.0f} MiB"
+                         for one in figures["minutes"]]
 
 
 def _print_ratios(workload, rounds):

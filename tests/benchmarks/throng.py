@@ -6,7 +6,7 @@ A message is 100 bytes with its running number and the time at which it was due;
 
 import struct
 from collections import deque
-from time import perf_counter
+from time import perf_counter, sleep
 
 import msgpack
 import zmq
@@ -16,10 +16,12 @@ from zstreampub.message import Batch
 
 from .actors import percentiles
 from .payloads import BYTES
+from .stage import Caller
 
 _DUE = struct.Struct(">Qd")
 _BIN = b"\xc4" + bytes((BYTES,))    # msgpack: so many bytes follow
 _BEAT_S = 0.001                     # the publisher sends what has come due this often
+_CALL_BATCHES = 1000                # in one call at most
 _WINDOW = 100
 _BEAT = wire.pack((0,))
 _LATE_S = 30
@@ -32,27 +34,22 @@ def topic_name(number):
 
 def publish_dues(link, endpoint, topics, rate, messages):
     """Publish *messages* in all, *rate* a second, one a batch; never wait for one before the next is due."""
-    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
-        dealer.set_hwm(0)
-        dealer.connect(endpoint)
-        names = [topic_name(number) for number in range(topics)]
+    names = [topic_name(number) for number in range(topics)]
+    with Caller(endpoint) as caller:
+        caller.call("about")
         link.ready()
         link.go()
-        began, sent, calls = perf_counter(), 0, 0
-        while sent < messages or calls:
+        began, sent = perf_counter(), 0
+        while sent < messages:
             due = min(int((perf_counter() - began) * rate) + 1, messages)
-            if due > sent:
-                batches = [_packed(names[number % topics], number, began + number / rate)
-                           for number in range(sent, min(due, sent + 1000))]
-                dealer.send_multipart((b"", wire.request(sent.to_bytes(8, "big"), "append", [batches])))
-                sent += len(batches)
-                calls += 1
-            while calls and dealer.poll(_BEAT_S * 1e3 if sent == due else 0):
-                _, name, value = msgpack.unpackb(dealer.recv_multipart()[-1])
-                if name == wire.ERR:
-                    raise RuntimeError(f"append: {value}")
-                calls -= name == wire.OK
-        dealer.close(0)
+            while sent < due:
+                more = min(due - sent, _CALL_BATCHES)
+                caller.post("append", [[_packed(names[number % topics], number, began + number / rate)
+                                        for number in range(sent, sent + more)]])
+                sent += more
+            caller.take(0)
+            sleep(_BEAT_S)
+        caller.wait(0)
     return {"began": began, "ended": perf_counter()}
 
 

@@ -61,9 +61,10 @@ class Workload(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """How much is done: ``of(n)`` is the share of *n* in this run."""
+    """How much is done: ``of(n)`` is the share of *n* in this run; ``long``: all that a workload has to show."""
 
     quick: bool
+    long: bool = False
 
     def of(self, count):
         return max(count // 10, 1) if self.quick else count

@@ -4,7 +4,9 @@ from . import (
     alone,
     batches,
     coroutines,
+    day,
     filters,
+    growth,
     live,
     live_singles,
     many,
@@ -14,6 +16,7 @@ from . import (
     singles,
     sizes,
     spool,
+    startup,
     steady,
     stock,
     stopped,
@@ -23,4 +26,4 @@ from . import (
 
 WORKLOADS = {one.WORKLOAD.name: one.WORKLOAD for one in (
     alone, singles, batches, live, live_singles, replay, steady, stopped, sizes, stock, many, work, pending,
-    coroutines, filters, spool, outbox, throng)}
+    coroutines, filters, spool, outbox, throng, startup, day, growth)}
