@@ -175,7 +175,8 @@ class Stream(Channel):
             return
         ends = monotonic() + _TURN_S
         for _ in range(_TURN_ITEMS):
-            if self.credit <= self.reserve or self.peer.unsent or self._is_under_way_full():
+            if self.credit <= self.reserve or self.peer.unsent or (
+                    self._under_way_bytes > _LEAST_BYTES and self._is_under_way_full()):
                 break
             blob = feed.next_item(self._head)
             if blob is None:
@@ -235,9 +236,8 @@ class Stream(Channel):
         self.peer.under_way_bytes += size
 
     def _is_under_way_full(self):
-        if self.peer.under_way_bytes > _PEER_BYTES and self._under_way_bytes > _LEAST_BYTES:
-            return True
-        return self._under_way_bytes > _UNDER_WAY_BYTES and len(self._under_way) > 1
+        return (self.peer.under_way_bytes > _PEER_BYTES
+                or (self._under_way_bytes > _UNDER_WAY_BYTES and len(self._under_way) > 1))
 
     def _say_goodbye(self):
         """End by the subscription's error: at once, whatever the client reads."""

@@ -160,12 +160,13 @@ class BatchFeed(Feed):
             room -= item.size       # plain: the client unpacks an item as a whole
         if not count:
             return None
-        return b"".join((head, _ARRAY.pack(b"\xdc", count + 1), pack(self._count()), *parts))
+        parts[:0] = head, _ARRAY.pack(b"\xdc", count + 1), pack(self._count())
+        return b"".join(parts)
 
     def _add(self, parts, batch):
         """Put *batch* into *parts*; return how many elements of the item it is."""
         compressed = self._zstd and self._zstd.parts(batch)
-        parts += compressed or (_BIN.pack(b"\xc6", batch.size), batch.packed)
+        parts += compressed or (_BIN.pack(b"\xc6", len(batch.packed)), batch.packed)
         return 1
 
     def _agreed(self):

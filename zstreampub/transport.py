@@ -35,7 +35,7 @@ class Transport:
     def __init__(self, socket, receive):
         self.malformed = 0
         self._socket = socket
-        self._send_part = super(zmq.Socket, socket).send    # pyzmq's own, without a layer that costs as much again
+        self._send_part = super(zmq.Socket, socket).send  # type: ignore[misc]  # without pyzmq's layer of Python
         self._receive = receive
         self._is_router = socket.type == zmq.ROUTER
         self._readable = Event()
