@@ -10,6 +10,8 @@ from importlib.metadata import version
 from rich.console import Console
 from rich.table import Table
 
+from .workload import by_minute
+
 _PACKAGES = ("zerorpc", "gevent", "pyzmq", "msgpack", "lmdb", "redis", "hiredis", "nats-py")
 _FIGURES = {    # figure -> heading, format
     "peer_rate": ("peer's\nrate", "{:,.0f}"),
@@ -97,16 +99,13 @@ def print_workload(workload, rounds):
                       statistics.mode(one["bound"] for one in runs), case.durability)
     _console.print(table)
     _print_ratios(workload, rounds)
-    for case, minutes in minutes_of(rounds):
-        _console.print(f"{case}, minute by minute: " + "; ".join(minutes))
-
-
-def minutes_of(rounds):
-    """Yield the name of each case of the last round that was watched by the minute, and what was seen in each."""
-    for name, figures in rounds[-1].items():
-        if "minutes" in figures:
-            yield name, [f"{one['rate']:,.0f}/s, file {one['file_mib']:,.0f} MiB, memory {one['server_mib']:.0f} MiB"
-                         for one in figures["minutes"]]
+    for case, rows in by_minute(rounds):
+        table = Table(title=f"{case}, minute by minute", title_justify="left")
+        for heading in rows[0]:
+            table.add_column(heading, justify="right")
+        for row in rows[1:]:
+            table.add_row(*row)
+        _console.print(table)
 
 
 def _print_ratios(workload, rounds):

@@ -106,3 +106,12 @@ def bound(figures, durability, cores):
     if loads["server"] + max(loads["publisher"], loads["subscriber"]) >= _BUSY:
         return "server and client"
     return "disk" if durability.startswith("fsync") and durability != EVERY_SECOND else "waiting for each other"
+
+
+def by_minute(rounds):
+    """Yield the name of each case that was watched by the minute, and of its last round the rows of a table."""
+    for name, figures in rounds[-1].items():
+        if "minutes" in figures:
+            yield name, [["minute", "messages/s", "file MiB", "server MiB"], *(
+                [str(number), f"{one['rate']:,.0f}", f"{one['file_mib']:,.0f}", f"{one['server_mib']:.1f}"]
+                for number, one in enumerate(figures["minutes"], 1))]
