@@ -5,6 +5,7 @@ goes from the lane. Nothing here waits.
 """
 
 from collections import deque
+from random import random
 from time import monotonic
 
 import gevent
@@ -138,6 +139,7 @@ class Stream(Channel):
         self.reserve = 0
         self.queued = False
         self.spoke_at = self.seen
+        self.beat_at -= random() * lane.beat_s / 2      # else thousands that came together would beat together for ever
         self.on_end = None
         self._head = wire.answer_head(id, lane.new_id(), wire.STREAM)
         self._under_way = deque()

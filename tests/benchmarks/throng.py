@@ -5,7 +5,8 @@ A message is 100 bytes with its running number and the time at which it was due;
 """
 
 import struct
-from collections import deque
+from heapq import heappush, heapreplace
+from random import random
 from time import perf_counter, sleep
 
 import msgpack
@@ -79,16 +80,16 @@ def read_dues(link, endpoint, connections, subscriptions, topics, messages):
 
 
 class _Reader:
-    """One subscription. ``beat_at`` is when it owes the server a heartbeat, ``heard`` when it heard one last."""
+    """One subscription. ``heard`` is when it heard a heartbeat last."""
 
-    __slots__ = ("dealer", "id", "following", "number", "used", "beat_at", "heard")
+    __slots__ = ("dealer", "id", "following", "number", "used", "heard")
 
     def __init__(self, dealer, id, topic):
         self.dealer = dealer
         self.id = id
         self.following = topic
         self.number = self.used = 0
-        self.beat_at = self.heard = 0.0
+        self.heard = 0.0
 
     def say(self, name, args):
         self.dealer.send_multipart((b"", wire.answer(self.id, b"said", name, args)))
@@ -104,7 +105,7 @@ class _Throng:
         self._topics = topics
         self._heartbeat_s = None
         self._readers = {}
-        self._owed = deque()        # all readers that were greeted, in the order in which they owe a heartbeat
+        self._owed: list = []       # a heap of when each reader that was greeted owes a heartbeat, and its id
         self._looked_at = 0.0
         self._context = zmq.Context()
         self._poller = zmq.Poller()
@@ -189,18 +190,17 @@ class _Throng:
             self.greeted += 1
             self._heartbeat_s = item["heartbeat_s"]
             reader.heard = perf_counter()
-            reader.beat_at = reader.heard + self._heartbeat_s
-            self._owed.append(reader)
+            # They would not all have come within a second, and so beat at times of their own.
+            heappush(self._owed, (reader.heard + random() * self._heartbeat_s, reader.id))
         elif item["control"] != "keepalive":
             raise RuntimeError(f"a subscription is told of {item}")
 
     def _beat(self, now):
         owed = self._owed
-        while owed and owed[0].beat_at <= now:
-            reader = owed.popleft()
-            reader.say(wire.HEARTBEAT, _BEAT)
-            reader.beat_at += self._heartbeat_s
-            owed.append(reader)
+        while owed and owed[0][0] <= now:
+            beat_at, id = owed[0]
+            self._readers[id].say(wire.HEARTBEAT, _BEAT)
+            heapreplace(owed, (beat_at + self._heartbeat_s, id))
 
     def close(self):
         self._context.destroy(linger=0)

@@ -256,11 +256,24 @@ def test_a_heartbeat_is_sent_before_its_time_for_the_lane_looks_only_now_and_the
         stream, = streams_of(server)
         since = stream.seen
 
-        lane_of(server)._look_at(stream, since + 800)
+        lane_of(server)._look_at(stream, since + 900)
+        assert heard_beat(peer, channel)
+        lane_of(server)._look_at(stream, since + 1700)
         assert not heard_beat(peer, channel)
-        lane_of(server)._look_at(stream, since + 949)       # one look before its time, and it is not over yet
+        lane_of(server)._look_at(stream, since + 1849)      # one look before its time, and it is not over yet
 
         assert heard_beat(peer, channel)
+
+
+def test_streams_that_were_opened_together_do_not_beat_together():
+    with serving(heartbeat_s=1000) as (_, server, peer):
+        for _ in range(20):
+            peer.open_stream("a")
+
+        waits = [stream.beat_at - stream.seen for stream in streams_of(server)]
+
+        assert len(set(map(int, waits))) > 1
+        assert all(450 <= wait <= 900 for wait in waits)
 
 
 def heard_beat(peer, channel):
