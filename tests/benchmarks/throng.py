@@ -21,7 +21,7 @@ from .stage import Caller
 
 _DUE = struct.Struct(">Qd")
 _BIN = b"\xc4" + bytes((BYTES,))    # msgpack: so many bytes follow
-_BEAT_S = 0.001                     # the publisher sends what has come due this often
+_LINGER_S = 0.002                   # the publisher sends what has come due this often, as a Producer does
 _CALL_BATCHES = 1000                # in one call at most
 _WINDOW = 100
 _BEAT = wire.pack((0,))
@@ -49,7 +49,7 @@ def publish_dues(link, endpoint, topics, rate, messages):
                                         for number in range(sent, sent + more)]])
                 sent += more
             caller.take(0)
-            sleep(_BEAT_S)
+            sleep(_LINGER_S)
         caller.wait(0)
     return {"began": began, "ended": perf_counter()}
 
@@ -172,7 +172,7 @@ class _Throng:
             raise RuntimeError(f"item {number} came where {reader.number} belongs")
         reader.number += 1
         reader.used += 1
-        if reader.used >= _WINDOW // 4:
+        if reader.used >= _WINDOW // 2:
             reader.say(wire.MORE, wire.pack((reader.used,)))
             reader.used = 0
 
