@@ -199,7 +199,7 @@ class Stage:
         clients = [*publishers, *subscribers]
         before = [cpu_s(one.pid) for one in clients]
         server_before = cpu_s(self.server.pid) if self.server else 0.0
-        machine_before, since = _machine_cpu_s(), time.perf_counter()
+        machine_before, since = machine_cpu_s(), time.perf_counter()
         for publisher in publishers:
             publisher.go()
         if meanwhile is not None:
@@ -207,7 +207,7 @@ class Stage:
         results = [client.result() for client in clients]
         used = [cpu_s(one.pid) - was for one, was in zip(clients, before)]
         server_cpu_s = cpu_s(self.server.pid) - server_before if self.server else 0.0
-        other_cpu_s = max(_machine_cpu_s() - machine_before - sum(used) - server_cpu_s, 0.0)
+        other_cpu_s = max(machine_cpu_s() - machine_before - sum(used) - server_cpu_s, 0.0)
         other_load = other_cpu_s / (time.perf_counter() - since)
         seconds = max(one["ended"] for one in results) - min(one["began"] for one in results[:len(publishers)])
         return Measured(seconds, results, server_cpu_s, sum(used), max(used[:len(publishers)]),
@@ -220,7 +220,7 @@ def cpu_s(pid):
     return time.clock_gettime((~pid << 3) | _CPU_CLOCK)     # as clock_getcpuclockid has it; psutil counts in 10 ms
 
 
-def _machine_cpu_s():
+def machine_cpu_s():
     """Return the processor seconds that all of the machine has used."""
     times = psutil.cpu_times()
     return sum(times[:7]) - times.idle - times.iowait       # guest time, after these, is in user time

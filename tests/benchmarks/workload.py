@@ -112,6 +112,7 @@ def by_minute(rounds):
     """Yield the name of each case that was watched by the minute, and of its last round the rows of a table."""
     for name, figures in rounds[-1].items():
         if "minutes" in figures:
-            yield name, [["minute", "messages/s", "file MiB", "server MiB"], *(
-                [str(number), f"{one['rate']:,.0f}", f"{one['file_mib']:,.0f}", f"{one['server_mib']:.1f}"]
+            yield name, [["minute", "messages/s", "server us/msg", "file MiB", "server MiB", "others' load"], *(
+                [str(number), f"{one['rate']:,.0f}", f"{one['server_us']:.2f}", f"{one['file_mib']:,.0f}",
+                 f"{one['server_mib']:.1f}", f"{one['other_load']:.0%}"]
                 for number, one in enumerate(figures["minutes"], 1))]

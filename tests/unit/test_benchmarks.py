@@ -102,12 +102,12 @@ def test_the_tables_of_the_documents_say_which_goals_are_reached_and_leave_out_a
 
 def test_what_was_seen_by_the_minute_is_a_table_of_its_own():
     workload = Workload("some", "Some", "messages/s", [Case("ours", FSYNC, None)], [])
-    minutes = [{"rate": 1000.0, "file_mib": 260.0, "server_mib": 36.0}, {"rate": 990.0, "file_mib": 261.0,
-                                                                         "server_mib": 36.5}]
+    minutes = [{"rate": rate, "server_us": 1.1, "file_mib": 260.0, "server_mib": 36.5, "other_load": 0.02}
+               for rate in (1000.0, 990.0)]
     rounds = [{"ours": {"rate": 995.0, "server_us": 1.0, "other_load": 0.1, "bound": "disk", "minutes": minutes}}]
 
     lines = list(tables({"some": workload}, {"some": rounds}, {"system": "s", "python": "p", "fdatasync_us": 1.0,
                                                                "time": "t"}))
 
     assert [line.split() for line in lines if line[:1].isdigit()] == [
-        ["1", "1,000", "260", "36.0"], ["2", "990", "261", "36.5"]]
+        ["1", "1,000", "1.10", "260", "36.5", "2%"], ["2", "990", "1.10", "260", "36.5", "2%"]]
