@@ -1,7 +1,8 @@
 """A day in ten minutes: full speed under a retention of 200 MB, while subscribers come, go and stop.
 
 Two subscriptions read everything; two visitors read for three seconds each, from the earliest or the newest, and
-leave without a word; two more are in a process that is stopped (SIGSTOP) for half of each minute. A *minute* is a
+leave without a word; two more are in a process that is stopped (SIGSTOP) for the first half of each minute and must
+catch up then, or are told what they have missed. The log is full before the first minute begins. A *minute* is a
 tenth of the run: with ``--long`` a minute indeed, else 20 seconds, with ``--quick`` 2. Memory is what is private to
 the server and the file is the log's, both at most within the minute; retention keeps to 200 MB in all but a step.
 """
@@ -11,10 +12,12 @@ import signal
 import time
 from typing import NamedTuple
 
-from .. import day
+from .. import day, logs
+from ..payloads import BYTES
 from ..stage import cpu_s, machine_cpu_s, private_bytes
 from ..workload import FSYNC, Case, Ratio, Workload, figures
 
+_RETAINED_BYTES = 200_000_000
 _MINUTES = 10
 _MINUTE_S = 20
 _LONG_MINUTE_S = 60
@@ -35,7 +38,8 @@ class _Seen(NamedTuple):
 def _ours(stage, scale):
     minute_s = _LONG_MINUTE_S if scale.long else 2 if scale.quick else _MINUTE_S
     seconds = _MINUTES * minute_s
-    endpoint = stage.serve("--retain", ">:bytes=200M")
+    endpoint = stage.serve("--retain", f">:bytes={_RETAINED_BYTES}")
+    stage.run([stage.start(logs.fill, endpoint, int(_RETAINED_BYTES * 1.2 / BYTES))])
     readers = [stage.start(day.read_for, endpoint, 2, seconds + 1), stage.start(day.visit_for, endpoint, seconds + 1)]
     stopping = stage.start(day.read_for, endpoint, 2, seconds + 1)
     publisher = stage.start(day.publish_for, endpoint, seconds, _MINUTES)
@@ -58,7 +62,7 @@ def _watch(stage, stopping, clients, minute_s, seen):
     began, stopped = time.perf_counter(), False
     while not seen or seen[-1].since_s < _MINUTES * minute_s:
         since_s = time.perf_counter() - began
-        stops = since_s < _MINUTES * minute_s and since_s % minute_s > minute_s / 2
+        stops = since_s < _MINUTES * minute_s and since_s % minute_s < minute_s / 2
         if stops != stopped:
             os.kill(stopping, signal.SIGSTOP if stops else signal.SIGCONT)
             stopped = stops
