@@ -2,7 +2,8 @@
 
 The subscriptions share 10 connections of one process. *Bytes each* is the server's private memory for each
 subscription, from before the first has connected to when all have been greeted. *Beats late* is by how much the
-latest of all heartbeats came after the interval that the server has promised, as the receiver sees it.
+latest of all heartbeats came after the interval that the server has promised, as the receiver sees it. The goals are
+p99 under 50 ms, no heartbeat late, and less than 12 KB each.
 """
 
 from functools import partial
@@ -36,7 +37,7 @@ def _name(rate):
 
 WORKLOAD = Workload(
     "throng", "10,000 subscriptions on 1,000 topics at a steady rate, from when a message was due", "deliveries/s",
-    [Case(_name(rate), FSYNC, partial(_ours, rate)) for rate in (1_000, 5_000, 10_000)],
+    [Case(_name(rate), FSYNC, partial(_ours, rate), "p99 < 50 ms") for rate in (1_000, 5_000, 10_000)],
     [],
     "W9",
 )
