@@ -5,6 +5,7 @@ goes from the lane. Nothing here waits.
 """
 
 from collections import deque
+from random import random
 from time import monotonic
 
 import gevent
@@ -54,7 +55,7 @@ class Channel:
         self.id = id
         self.beats = beats
         self.seen = monotonic()
-        self.beat_at = self.seen + lane.heartbeat_s
+        self.beat_at = self.seen + lane.beat_s
         self.suspect = False
 
     def grant(self, count):
@@ -139,6 +140,7 @@ class Stream(Channel):
         self.reserve = 0
         self.queued = False
         self.spoke_at = self.seen
+        self.beat_at -= random() * lane.beat_s / 2      # else thousands that came together would beat together for ever
         self.on_end = None
         self._head = wire.answer_head(id, lane.new_id(), wire.STREAM)
         self._short = False         # of credit, so that there may be something to send when some comes
@@ -184,7 +186,8 @@ class Stream(Channel):
             return
         ends = monotonic() + _TURN_S
         for _ in range(_TURN_ITEMS):
-            if self.credit <= self.reserve or self.peer.unsent or self._is_under_way_full():
+            if self.credit <= self.reserve or self.peer.unsent or (
+                    self._under_way_bytes > _LEAST_BYTES and self._is_under_way_full()):
                 self._short = True
                 break
             blob = feed.next_item(self._head)
@@ -193,7 +196,9 @@ class Stream(Channel):
             self._send_item(blob)
             if self.peer.channels.get(self.id) is not self:
                 return      # the peer vanished in the middle
-            if monotonic() > ends:      # compressing takes its time
+            if feed.is_dry:
+                break
+            if self.spoke_at > ends:    # compressing takes its time
                 self.wake()
                 break
         else:
@@ -243,9 +248,8 @@ class Stream(Channel):
         self.peer.under_way_bytes += size
 
     def _is_under_way_full(self):
-        if self.peer.under_way_bytes > _PEER_BYTES and self._under_way_bytes > _LEAST_BYTES:
-            return True
-        return self._under_way_bytes > _UNDER_WAY_BYTES and len(self._under_way) > 1
+        return (self.peer.under_way_bytes > _PEER_BYTES
+                or (self._under_way_bytes > _UNDER_WAY_BYTES and len(self._under_way) > 1))
 
     def _say_goodbye(self):
         """End by the subscription's error: at once, whatever the client reads."""

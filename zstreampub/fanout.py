@@ -140,10 +140,11 @@ class FanOut:
             self._remember(batch)
             self.next = batch.next
             self.published += batch.count
-            for subscription in self._route(batch.topic):
+            route = self._route(batch.topic)
+            self.offered += batch.count * len(route)
+            for subscription in route:
                 if subscription.offer(batch):
                     holders[subscription] = batch.next
-                self.offered += batch.count
             yield
         if holders:
             self._hold(append, holders)

@@ -24,10 +24,11 @@ class Feed:
 
     ``counts_bytes`` tells the lane that this client grants credit for what it consumed, so that
     bytes under way can be bounded; stock clients grant when half of 100 items are used.
-    ``is_members`` tells it that others wait for what this client does not finish.
+    ``is_members`` tells it that others wait for what this client does not finish. ``is_dry``: the subscription
+    had no more when the last item was made, so there is none before its ``on_ready`` is called.
     """
 
-    counts_bytes = is_members = False
+    counts_bytes = is_members = is_dry = False
 
     def __init__(self, broker, subscription):
         self.subscription = subscription
@@ -144,9 +145,11 @@ class BatchFeed(Feed):
             return head + self._tell(control)
         take = self.subscription.take
         parts, room, count = [], _FRAME_BYTES, 0
+        self.is_dry = False
         while room > 0 and count < _FRAME_BATCHES:
             item = take()
             if item is None:
+                self.is_dry = True
                 break
             if self._is_control(item):
                 if not count:
@@ -157,12 +160,13 @@ class BatchFeed(Feed):
             room -= item.size       # plain: the client unpacks an item as a whole
         if not count:
             return None
-        return b"".join((head, _ARRAY.pack(b"\xdc", count + 1), pack(self._count()), *parts))
+        parts[:0] = head, _ARRAY.pack(b"\xdc", count + 1), pack(self._count())
+        return b"".join(parts)
 
     def _add(self, parts, batch):
         """Put *batch* into *parts*; return how many elements of the item it is."""
         compressed = self._zstd and self._zstd.parts(batch)
-        parts += compressed or (_BIN.pack(b"\xc6", batch.size), batch.packed)
+        parts += compressed or (_BIN.pack(b"\xc6", len(batch.packed)), batch.packed)
         return 1
 
     def _agreed(self):

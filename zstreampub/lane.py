@@ -27,7 +27,9 @@ from .transport import PeerGone, Transport
 logger = logging.getLogger(__name__)
 
 _TICKS = 20                 # looks at every channel in the time of one heartbeat
+_EARLY_TICKS = 2            # a beat is sent so much before its time, for the looks come at ticks and take a while
 _TURN_S = 0.002             # how long the pump may hold the hub
+_LOOK_S = 0.001             # how long the look at every channel may hold it at a time
 _STUCK_S = 0.005            # how often a full pipe is tried again
 _COMPLAIN_S = 10.0          # one log line about bad frames in this time
 _MAX_CHANNELS = 65_536      # of one peer, and answers that it has not taken
@@ -45,6 +47,7 @@ class Lane:
 
     def __init__(self, socket, broker, settings, express, run_method, hooks):
         self.heartbeat_s = settings.heartbeat_s
+        self.beat_s = settings.heartbeat_s * (1 - _EARLY_TICKS / _TICKS)    # what is promised is no later than that
         self.keepalive_s = settings.keepalive_s
         self.max_credit = settings.max_credit
         self.hub_lag_us = Histogram()
@@ -214,8 +217,9 @@ class Lane:
 
     def line_up(self, stream):
         """Give *stream* its turn with the pump soon."""
+        if not self._line:
+            self._work.set()
         self._line.append(stream)
-        self._work.set()
 
     def register(self, channel):
         """File a channel that somebody else made."""
@@ -296,11 +300,19 @@ class Lane:
         while True:
             due = monotonic() + pause
             gevent.sleep(pause)
+            self.hub_lag_us.add(max(monotonic() - due, 0) * 1e6)
+            self._look_round()
+
+    def _look_round(self):
+        """Look at every channel, a few at a time: thousands may be due to beat at once, and others have turns too."""
+        now, ends = monotonic(), 0.0
+        for channel in [channel for peer in self._peers.values() for channel in peer.channels.values()]:
+            if now >= ends:
+                gevent.idle(2)      # polls, unlike sleep(0)
+                ends = monotonic() + _LOOK_S
             now = monotonic()
-            self.hub_lag_us.add(max(now - due, 0) * 1e6)
-            for peer in tuple(self._peers.values()):
-                for channel in tuple(peer.channels.values()):
-                    self._guard(channel, self._look_at, channel, now)
+            if channel.peer.channels.get(channel.id) is channel:
+                self._guard(channel, self._look_at, channel, now)
 
     def _look_at(self, channel, now):
         if channel.beats and now - channel.seen > 2 * self.heartbeat_s:
@@ -313,7 +325,7 @@ class Lane:
         else:
             channel.suspect = False
         if now >= channel.beat_at and not channel.peer.unsent:      # what waits is a sign of life too, once it is read
-            channel.beat_at = now + self.heartbeat_s
+            channel.beat_at = now + self.beat_s
             channel.beat()
         channel.keep_alive(now)
 

@@ -82,7 +82,7 @@ class BoundedQueue:
             return None
         if not isinstance(item, Gap):
             self.messages -= item.count
-            self.bytes -= item.size
+            self.bytes -= len(item.packed)      # at each delivery: a property would cost more
         return item
 
     def clear(self):

@@ -81,12 +81,14 @@ class Subscription(Taking):
         if not self.live:
             return (self.policy.holds_publisher and self._joined
                     and self.cursor < batch.next and batch.first < self.until and not self.ended)
-        if batch.first < self.cursor or batch.next > self.until:
+        next = batch.next
+        if batch.first < self.cursor or next > self.until:
             batch = self._cut(batch)
             if batch is None:
                 return False
+            next = batch.next
         if self.queue.put_if_room(batch):
-            self.cursor = batch.next
+            self.cursor = next
         else:
             self._overflow(batch)
         self._wake()

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from rich.console import Console
 from rich.table import Table
 
+from .workload import by_minute
+
 _PACKAGES = ("zerorpc", "gevent", "pyzmq", "msgpack", "lmdb", "redis", "hiredis", "nats-py")
 _FIGURES = {    # figure -> heading, format
     "peer_rate": ("peer's\nrate", "{:,.0f}"),
@@ -26,11 +28,15 @@ _FIGURES = {    # figure -> heading, format
     "writer_us": ("writer\nus/msg", "{:.3f}"),
     "all_us": ("processes\nus/msg", "{:.3f}"),
     "server_mib": ("server\nMiB", "{:.0f}"),
+    "file_mib": ("file\nMiB", "{:,.0f}"),
     "grown_mib": ("grown by\nMiB", "{:.0f}"),
     "held_bytes": ("server\nbytes each", "{:,.0f}"),
     "idle_load": ("idle\nload", "{:.1%}"),
     "disk_bytes": ("written\nbytes/msg", "{:,.0f}"),
     "hub_lag_ms": ("hub lag\nmost ms", "{:.0f}"),
+    "late_ms": ("beats late\nmost ms", "{:.0f}"),
+    "joined_s": ("joined\nin s", "{:.1f}"),
+    "open_s": ("open\ns", "{:.3f}"),
     "restart_s": ("restart\ns", "{:.2f}"),
 }
 _console = Console(highlight=False, width=None if os.isatty(1) else 190)
@@ -96,6 +102,13 @@ def print_workload(workload, rounds):
                       statistics.mode(one["bound"] for one in runs), case.durability)
     _console.print(table)
     _print_ratios(workload, rounds)
+    for case, rows in by_minute(rounds):
+        table = Table(title=f"{case}, minute by minute", title_justify="left")
+        for heading in rows[0]:
+            table.add_column(heading, justify="right")
+        for row in rows[1:]:
+            table.add_row(*row)
+        _console.print(table)
 
 
 def _print_ratios(workload, rounds):

@@ -2,6 +2,8 @@
 
 import statistics
 
+from .workload import by_minute
+
 _GOAL_SIGNS = ("<", ">")
 
 
@@ -17,6 +19,9 @@ def tables(workloads, measured, facts):
         if len(ratios) > 1:
             yield ""
             yield from _table(ratios)
+        for _, rows in by_minute(rounds):
+            yield ""
+            yield from _table(rows)
 
 
 def _title(workload, rounds):

@@ -44,6 +44,7 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each case runs (3)")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases with TEXT in their names")
     parser.add_argument("--quick", action="store_true", help="a tenth of the messages: to see that it runs")
+    parser.add_argument("--long", action="store_true", help="all that a workload has to show: day takes ten minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of every run to FILE")
     parser.add_argument("--rst", type=Path, metavar="FILE", help="write the tables to FILE as reStructuredText")
     parser.add_argument("--picture", type=Path, metavar="FILE",
@@ -71,7 +72,7 @@ def run_round(workload, number, options, missing):
     for case in reversed(cases) if number % 2 else cases:
         try:
             with Stage(options.store, options.folder) as stage:
-                found[case.name] = case.run(stage, Scale(options.quick))
+                found[case.name] = case.run(stage, Scale(options.quick, options.long))
         except Missing as error:
             if str(error) not in missing:
                 missing.add(str(error))

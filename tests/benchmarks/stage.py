@@ -112,6 +112,7 @@ class Command:
         ask(endpoint, "about")
 
     def _start(self):
+        self.started_at = time.perf_counter()
         self._process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
         self.pid = self._process.pid
 
@@ -119,6 +120,11 @@ class Command:
         """kill -9, and start again; return at once."""
         self._process.kill()
         self._process.wait()
+        self._start()
+
+    def restart(self):
+        """End in good order, and start again; return at once."""
+        self.end()
         self._start()
 
     def end(self):
@@ -193,7 +199,7 @@ class Stage:
         clients = [*publishers, *subscribers]
         before = [cpu_s(one.pid) for one in clients]
         server_before = cpu_s(self.server.pid) if self.server else 0.0
-        machine_before, since = _machine_cpu_s(), time.perf_counter()
+        machine_before, since = machine_cpu_s(), time.perf_counter()
         for publisher in publishers:
             publisher.go()
         if meanwhile is not None:
@@ -201,7 +207,7 @@ class Stage:
         results = [client.result() for client in clients]
         used = [cpu_s(one.pid) - was for one, was in zip(clients, before)]
         server_cpu_s = cpu_s(self.server.pid) - server_before if self.server else 0.0
-        other_cpu_s = max(_machine_cpu_s() - machine_before - sum(used) - server_cpu_s, 0.0)
+        other_cpu_s = max(machine_cpu_s() - machine_before - sum(used) - server_cpu_s, 0.0)
         other_load = other_cpu_s / (time.perf_counter() - since)
         seconds = max(one["ended"] for one in results) - min(one["began"] for one in results[:len(publishers)])
         return Measured(seconds, results, server_cpu_s, sum(used), max(used[:len(publishers)]),
@@ -214,7 +220,7 @@ def cpu_s(pid):
     return time.clock_gettime((~pid << 3) | _CPU_CLOCK)     # as clock_getcpuclockid has it; psutil counts in 10 ms
 
 
-def _machine_cpu_s():
+def machine_cpu_s():
     """Return the processor seconds that all of the machine has used."""
     times = psutil.cpu_times()
     return sum(times[:7]) - times.idle - times.iowait       # guest time, after these, is in user time
@@ -243,15 +249,58 @@ def free_endpoint():
 
 def ask(endpoint, name, *args):
     """Call a method of a zerorpc server and return its answer; wait for the server to come up."""
-    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
-        dealer.linger = 0
-        dealer.connect(endpoint)
-        dealer.send_multipart([b"", wire.request(str(time.time()), name, args)])
-        ends = time.monotonic() + READY_S
-        while dealer.poll(int(max(ends - time.monotonic(), 0) * 1000)):
-            _, event, value = wire.unpack_event(dealer.recv_multipart()[-1])
-            if event == wire.OK:
-                return value[0]
-            if event == wire.ERR:
-                raise Failed(f"{name}: {value}")
-    raise Failed(f"{endpoint} did not answer {name!r} within {READY_S} s")
+    with Caller(endpoint) as caller:
+        return caller.call(name, *args)
+
+
+class Caller:
+    """Calls to a zerorpc server, by blocking; a plain socket, so that it costs next to nothing."""
+
+    def __init__(self, endpoint):
+        self.endpoint = endpoint
+        self._context = zmq.Context()
+        self._dealer = self._context.socket(zmq.DEALER)
+        self._dealer.linger = 0
+        self._dealer.reconnect_ivl = 10     # a server that starts is to be seen at once
+        self._dealer.set_hwm(0)
+        self._dealer.connect(endpoint)
+        self._calls = 0
+        self.waiting = 0        # calls that were not answered yet
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._context.destroy(linger=0)
+
+    def post(self, name, args):
+        """Send a call; do not wait."""
+        self._calls += 1
+        self.waiting += 1
+        self._dealer.send_multipart([b"", wire.request(b"%d" % self._calls, name, args)])
+
+    def call(self, name, *args):
+        """Return what *name* answers; nothing else may be waiting."""
+        self.post(name, args)
+        return self.wait(0)
+
+    def wait(self, most):
+        """Wait until at most so many calls are waiting; return the last answer."""
+        answer = None
+        while self.waiting > most:
+            if not self._dealer.poll(READY_S * 1000):
+                raise Failed(f"{self.endpoint} did not answer within {READY_S} s")
+            answer = self._receive()
+        return answer
+
+    def take(self, timeout_s):
+        """Take the answers that are there, or come within *timeout_s*."""
+        while self.waiting and self._dealer.poll(timeout_s * 1000):
+            self._receive()
+
+    def _receive(self):
+        _, event, value = wire.unpack_event(self._dealer.recv_multipart()[-1])
+        if event == wire.ERR:
+            raise Failed(f"{self.endpoint}: {value}")
+        self.waiting -= event == wire.OK
+        return value[0] if event == wire.OK else None

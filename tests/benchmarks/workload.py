@@ -61,9 +61,10 @@ class Workload(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """How much is done: ``of(n)`` is the share of *n* in this run."""
+    """How much is done: ``of(n)`` is the share of *n* in this run; ``long``: all that a workload has to show."""
 
     quick: bool
+    long: bool = False
 
     def of(self, count):
         return max(count // 10, 1) if self.quick else count
@@ -105,3 +106,13 @@ def bound(figures, durability, cores):
     if loads["server"] + max(loads["publisher"], loads["subscriber"]) >= _BUSY:
         return "server and client"
     return "disk" if durability.startswith("fsync") and durability != EVERY_SECOND else "waiting for each other"
+
+
+def by_minute(rounds):
+    """Yield the name of each case that was watched by the minute, and of its last round the rows of a table."""
+    for name, figures in rounds[-1].items():
+        if "minutes" in figures:
+            yield name, [["minute", "messages/s", "server us/msg", "file MiB", "server MiB", "others' load"], *(
+                [str(number), f"{one['rate']:,.0f}", f"{one['server_us']:.2f}", f"{one['file_mib']:,.0f}",
+                 f"{one['server_mib']:.1f}", f"{one['other_load']:.0%}"]
+                for number, one in enumerate(figures["minutes"], 1))]

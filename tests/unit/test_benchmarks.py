@@ -98,3 +98,16 @@ def test_the_tables_of_the_documents_say_which_goals_are_reached_and_leave_out_a
         ["2", "in", "doubt"], ["<", "1", "missed"], ["3.00", "1.5", "reached"]]
     assert any(line.split()[:5] == ["ours", "theirs", "2.50", "1.50", "3.00"] for line in lines)
     assert not any("gone" in line for line in lines)
+
+
+def test_what_was_seen_by_the_minute_is_a_table_of_its_own():
+    workload = Workload("some", "Some", "messages/s", [Case("ours", FSYNC, None)], [])
+    minutes = [{"rate": rate, "server_us": 1.1, "file_mib": 260.0, "server_mib": 36.5, "other_load": 0.02}
+               for rate in (1000.0, 990.0)]
+    rounds = [{"ours": {"rate": 995.0, "server_us": 1.0, "other_load": 0.1, "bound": "disk", "minutes": minutes}}]
+
+    lines = list(tables({"some": workload}, {"some": rounds}, {"system": "s", "python": "p", "fdatasync_us": 1.0,
+                                                               "time": "t"}))
+
+    assert [line.split() for line in lines if line[:1].isdigit()] == [
+        ["1", "1,000", "1.10", "260", "36.5", "2%"], ["2", "990", "1.10", "260", "36.5", "2%"]]

@@ -48,6 +48,23 @@ def test_batches_come_together_with_a_running_number():
     assert [Batch.parse(packed).count for packed in item[1:]] == [3, 1]
 
 
+def test_a_feed_of_batches_knows_whether_the_last_item_had_everything(monkeypatch):
+    stage, feed = open_feed(BatchFeed, start=0)
+    monkeypatch.setattr("zstreampub.feed._FRAME_BATCHES", 1)
+    stage.store.settle()
+
+    known = []
+    while feed.next_item() is not None:
+        known.append(feed.is_dry)
+    monkeypatch.setattr("zstreampub.feed._FRAME_BATCHES", 2)
+    stage.publish(("a", [4], None))
+    stage.store.settle()
+    feed.next_item()
+
+    assert known == [False, False]
+    assert feed.is_dry
+
+
 @pytest.mark.parametrize("kind", [MapFeed, BatchFeed])
 def test_the_greeting_says_what_was_agreed(kind):
     stage, feed = open_feed(kind, start=1, max_messages=7, policy="drop")

@@ -255,6 +255,86 @@ def test_every_open_channel_hears_the_servers_heartbeat():
             peer.event("_zpc_hb", [0], response_to=channel)
 
 
+def streams_of(server):
+    return [channel for peer in lane_of(server)._peers.values() for channel in peer.channels.values()]
+
+
+def test_a_heartbeat_is_sent_before_its_time_for_the_lane_looks_only_now_and_then():
+    with serving(heartbeat_s=1000) as (_, server, peer):
+        channel = peer.open_stream("a")
+        stream, = streams_of(server)
+        since = stream.seen
+
+        lane_of(server)._look_at(stream, since + 900)
+        assert heard_beat(peer, channel)
+        lane_of(server)._look_at(stream, since + 1700)
+        assert not heard_beat(peer, channel)
+        lane_of(server)._look_at(stream, since + 1849)      # one look before its time, and it is not over yet
+
+        assert heard_beat(peer, channel)
+
+
+def test_streams_that_were_opened_together_do_not_beat_together():
+    with serving(heartbeat_s=1000) as (_, server, peer):
+        for _ in range(20):
+            peer.open_stream("a")
+
+        waits = [stream.beat_at - stream.seen for stream in streams_of(server)]
+
+        assert len(set(map(int, waits))) > 1
+        assert all(450 <= wait <= 900 for wait in waits)
+
+
+def heard_beat(peer, channel):
+    """Whether a heartbeat of *channel* is among what has come up to now."""
+    mark, beats = peer.event("about", []), 0
+    while (event := peer.receive()) is not None:
+        header, name, _ = event
+        if header["response_to"] == mark and name != "_zpc_hb":
+            return bool(beats)
+        beats += header["response_to"] == channel and name == "_zpc_hb"
+    raise AssertionError("the server does not answer")
+
+
+def test_others_have_turns_while_many_channels_are_looked_at(monkeypatch):
+    monkeypatch.setattr("zstreampub.lane._LOOK_S", 0)
+    with serving(heartbeat_s=1000) as (_, server, peer):
+        for _ in range(5):
+            peer.open_stream("a")
+        looked_at, seen = [], []
+        monkeypatch.setattr(lane_of(server), "_look_at", lambda channel, now: looked_at.append(channel))
+
+        def others():
+            while len(looked_at) < 5:
+                seen.append(len(looked_at))
+                gevent.idle(2)
+
+        other = gevent.spawn(others)
+        lane_of(server)._look_round()
+        other.get()
+
+        assert {1, 2, 3, 4}.intersection(seen)
+
+
+def test_a_channel_that_ends_while_others_are_looked_at_is_left_alone(monkeypatch):
+    monkeypatch.setattr("zstreampub.lane._LOOK_S", 0)
+    with serving(heartbeat_s=1000) as (_, server, peer):
+        for _ in range(2):
+            peer.open_stream("a")
+        first, second = streams_of(server)
+        looked_at = []
+
+        def look_at(channel, now):
+            looked_at.append(channel)
+            second.feed.subscription.end()
+            second.close()
+
+        monkeypatch.setattr(lane_of(server), "_look_at", look_at)
+        lane_of(server)._look_round()
+
+        assert looked_at == [first]
+
+
 def test_a_peer_that_says_nothing_for_two_heartbeats_is_freed():
     with serving(heartbeat_s=0.05) as (broker, server, peer):
         peer.open_stream("a")
