@@ -20,6 +20,7 @@ from gevent.event import Event
 from zerorpc.core import ServerBase
 from zerorpc.events import Events
 
+from .allocator import keep_freed_memory
 from .broker import Broker
 from .errors import BindError, InvalidOption
 from .lane import Lane
@@ -177,8 +178,9 @@ def serve(bind, store_url, settings=None, ready=None):
     The process's thread switch interval is set to 0.5 ms: with Python's 5 ms the writer thread waits
     that long for a busy hub, at every commit. Garbage is collected after 50,000 new objects rather than 700:
     nothing here makes circles, and to look at a million pending messages holds the hub for 0.3 s.
-    It may open as many files as the system lets it.
+    It may open as many files as the system lets it, and keeps some freed memory (see allocator.py).
     """
+    keep_freed_memory()
     sys.setswitchinterval(_SWITCH_S)
     gc.set_threshold(_GARBAGE_OBJECTS)
     _allow_connections()

@@ -246,6 +246,11 @@ def test_a_payload_of_the_same_size_as_the_others_that_states_another_is_found(g
     assert Batch.assemble("a", [raw] * 3, {}).payloads == [good] * 3
 
 
+@pytest.mark.parametrize("empty", [b"", ""])
+def test_empty_payloads_come_back_together(empty):
+    assert Batch.of("a", [empty] * 3).payloads == [empty] * 3
+
+
 def test_a_message_says_what_it_is():
     message = Message("a", 5, 1.5, {"x": 1}, key=b"k")
 
