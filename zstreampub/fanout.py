@@ -16,7 +16,7 @@ from .stats import Histogram
 from .topics import PatternTree
 
 _TURN_S = 0.003             # how long the fan-out may hold the hub
-_TAIL_BYTES = 4 << 20       # of the newest batches, kept for readers that are only just behind
+_TAIL_BYTES = 16 << 20      # of the newest batches, kept for readers that are only just behind
 _TAIL_MESSAGES = 1 << 16    # of them: tiny ones weigh more than their bytes
 _ROUTES = 8192              # topics whose subscriptions are remembered
 

@@ -4,6 +4,8 @@ What is packed here can be read by every zerorpc reader; what a stranger packed 
 out not to be a value at all, and is that message's trouble and no other's.
 """
 
+import struct
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import accumulate
 
@@ -16,7 +18,9 @@ MAX_KEY_BYTES = 255
 MAX_HEADERS = 64
 MAX_EXPIRES_US = (1 << 53) - 1      # in the year 2255; every reader can hold it
 
-_BIN_8 = 0xc4       # msgpack: bytes, up to 255 of them
+# msgpack: how many bytes the head of bytes or text has, by its first.
+_BYTES = {0xc4: 2, 0xc5: 3, 0xc6: 5}
+_HEADS = {**_BYTES, 0xd9: 2, 0xda: 3, 0xdb: 5, **dict.fromkeys(range(0xa0, 0xc0), 1)}
 _SIMPLE = frozenset((bytes, str, int, float, bool, type(None)))
 _ENVELOPE = b"\x91" * 32    # a payload travels inside lists and maps; a reader refuses the frame if it is too deep then
 _pack = msgpack.Packer(use_bin_type=True).pack
@@ -70,11 +74,10 @@ def pack_payloads(values):
 def unpack_column(column, lengths):
     """Return the values of *column*, or None unless each has exactly its length: a broken one may eat of the next."""
     try:
-        if column[0] == _BIN_8 and lengths.count(lengths[0]) == len(lengths):
-            values = msgpack.unpackb(b"".join((b"\xdd", len(lengths).to_bytes(4, "big"), column)))
-            # No shorter way to write bytes of that size: if all are, each begins where it should.
-            if set(map(type, values)) == {bytes} and set(map(len, values)) == {lengths[0] - 2}:
-                return values
+        if _are_alike(column, lengths):
+            if column[0] in _BYTES:     # without a copy of the column, which may be a megabyte
+                return list(_alike(_HEADS[column[0]], lengths[0], len(lengths)).unpack(column))
+            return msgpack.unpackb(b"".join((b"\xdd", len(lengths).to_bytes(4, "big"), column)))
         values, ends, unpacker = [], [], msgpack.Unpacker(max_buffer_size=len(column))
         unpacker.feed(column)
         for value in unpacker:
@@ -83,6 +86,26 @@ def unpack_column(column, lengths):
     except Exception:       # msgpack raises ten kinds
         return None
     return values if ends == list(accumulate(lengths)) else None
+
+
+def _are_alike(column, lengths):
+    """Whether all values of *column* are text or bytes of one size, so that each is known to end where it should."""
+    size, count = lengths[0], len(lengths)
+    head = _HEADS.get(column[0])
+    if head is None or lengths.count(size) != count or head + _stated(column, head) != size:
+        return False
+    return all(column[at::size].tobytes() == bytes((column[at],)) * count for at in range(head))
+
+
+def _stated(column, head):
+    """Return the size that the *head* bytes at the start of text or bytes state."""
+    return column[0] & 31 if head == 1 else int.from_bytes(column[1:head], "big")
+
+
+@lru_cache(8)       # one of 65,536 values takes two megabytes
+def _alike(head, size, count):
+    """Return the Struct of *count* values of *size* bytes, without their heads."""
+    return struct.Struct(f"{head}x{size - head}s" * count)
 
 
 def unpack_payload(raw):

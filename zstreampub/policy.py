@@ -14,10 +14,12 @@ class Policy:
 
     ``name`` is what a subscriber asks for. With ``holds_publisher``, the answer to a publish
     waits until this subscription's queue has taken the message, at most ``block_timeout_s``.
+    With ``leaves_in_log``, what does not fit is read from the log later, so a batch of which a part
+    would fit is left there whole.
     """
 
     name = ""
-    holds_publisher = False
+    holds_publisher = leaves_in_log = False
 
     def on_full(self, subscription, batch):
         raise NotImplementedError
@@ -27,6 +29,7 @@ class Spill(Policy):
     """Leave the live feed and read on from the log; join again when caught up. Nothing is lost."""
 
     name = "spill"
+    leaves_in_log = True
 
     def on_full(self, subscription, batch):
         subscription.fall_behind(batch)
@@ -84,7 +87,7 @@ class Block(Policy):
     """
 
     name = "block"
-    holds_publisher = True
+    holds_publisher = leaves_in_log = True
 
     def on_full(self, subscription, batch):
         subscription.fall_behind(batch)

@@ -5,7 +5,6 @@ hooks and middleware. The hot calls of a :class:`~zstreampub.service.Service` go
 lane; everything else through zerorpc's patterns on channels of ours.
 """
 
-import ctypes
 import errno
 import gc
 import logging
@@ -20,6 +19,7 @@ from gevent.event import Event
 from zerorpc.core import ServerBase
 from zerorpc.events import Events
 
+from .allocator import keep_freed_memory
 from .errors import BindError, InvalidOption
 from .lane import Lane
 from .methods import Functor, Hooked, MethodCall
@@ -37,9 +37,6 @@ _PROBE_AFTER_S = 30             # of silence: whether the machine of an idle con
 _PROBE_EVERY_S = 10
 _SWITCH_S = 0.0005              # see tune_process()
 _GARBAGE_OBJECTS = 50_000       # see tune_process()
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3       # as <malloc.h> has them
-_MAPPED_BYTES = 1 << 20         # only what is larger is taken from the system by itself, and given back
-_KEPT_BYTES = 16 << 20
 
 
 class Server(zerorpc.Server):
@@ -175,24 +172,13 @@ def tune_process():
 
     The thread switch interval is set to 0.5 ms: with Python's 5 ms the writer thread waits that long for a busy hub, at
     every commit. Garbage is collected after 50,000 new objects rather than 700: nothing here makes circles, and to
-    look at a million pending messages holds the hub for 0.3 s. Memory that is freed is kept for the next frame, up to
-    16 MiB. It may open as many files as the system lets it.
+    look at a million pending messages holds the hub for 0.3 s. Freed memory is kept at hand (see allocator.py).
+    It may open as many files as the system lets it.
     """
+    keep_freed_memory()
     sys.setswitchinterval(_SWITCH_S)
     gc.set_threshold(_GARBAGE_OBJECTS)
-    _keep_memory()
     _allow_connections()
-
-
-def _keep_memory():
-    """Have malloc keep what a frame needs, rather than give it back and take it again, page by page, with each frame.
-
-    By its own rules it does that for 128 KiB and more, which is what a frame has; it costs the hub half as much again.
-    """
-    with suppress(OSError, AttributeError):     # not every C library has it
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _allow_connections():

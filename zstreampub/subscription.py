@@ -122,7 +122,7 @@ class Subscription(Taking):
         return batch.slice(start, stop) if start < stop else None
 
     def _overflow(self, batch):
-        taken = self.queue.room_for(batch)
+        taken = 0 if self.queue and self.policy.leaves_in_log else self.queue.room_for(batch)
         if taken:
             self.force(batch.slice(0, taken))
         if taken == batch.count:
@@ -285,9 +285,10 @@ class Subscription(Taking):
             if self.queue.put_if_room(batch):
                 self.cursor = batch.next
                 continue
+            if self.queue:
+                return False        # a part would fit: making it costs more than to come again
             taken = self.queue.room_for(batch)
-            if taken:
-                self.force(batch.slice(0, taken))
+            self.force(batch.slice(0, taken))
             if taken < batch.count:
                 return False
         return True

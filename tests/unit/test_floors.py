@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 
 # Lowest first. "name" is zstreampub/name.py, "name/" is the folder with all in it.
 GROUND = [      # what server and client share
-    {"errors", "stats", "version", "clock", "logs"},
+    {"errors", "stats", "version", "clock", "logs", "allocator"},
     {"topics", "wire", "payload", "checks", "threads/", "disk/"},
     {"columns", "codecs"},
     {"single"},

@@ -232,6 +232,25 @@ def test_a_payload_cut_short_does_not_eat_of_the_next():
     assert second == [None]
 
 
+@pytest.mark.parametrize("good", [b"x" * 300, b"x" * 70_000, b"y" * 20, "z" * 31, "z" * 32, "ä" * 150, "z" * 70_000])
+def test_a_payload_of_the_same_size_as_the_others_that_states_another_is_found(good):
+    raw = pack_payload(good)
+    head = len(raw) - len(good if isinstance(good, bytes) else good.encode())
+    short = raw[:head - 1] + bytes((raw[head - 1] - 1,)) + raw[head:]       # a byte is left over
+    values = [raw, short, raw, raw]
+
+    first, second, third, fourth = Batch.assemble("a", values, {}).payloads
+
+    assert isinstance(second, Undecodable)
+    assert (first, third, fourth) == (good, good, good)
+    assert Batch.assemble("a", [raw] * 3, {}).payloads == [good] * 3
+
+
+@pytest.mark.parametrize("empty", [b"", ""])
+def test_empty_payloads_come_back_together(empty):
+    assert Batch.of("a", [empty] * 3).payloads == [empty] * 3
+
+
 def test_a_message_says_what_it_is():
     message = Message("a", 5, 1.5, {"x": 1}, key=b"k")
 
