@@ -68,7 +68,7 @@ class Settings:
 
     # --- server
     heartbeat_s: float = _setting(5.0, "heartbeat of every channel; a peer is lost after two missed ones", 0.05)
-    max_credit: int = _setting(1_000, "most stream items in flight to one subscription, whatever it grants", 4)
+    max_credit: int = _setting(1_000, "most stream items in flight to one subscription, whatever it grants", 10)
     drain_timeout_s: float = _setting(5.0, "longest that a draining server waits for its streams and publishes")
 
     def __post_init__(self):
