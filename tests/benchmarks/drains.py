@@ -22,7 +22,7 @@ _GRANT_ITEMS = 8
 _GRANT_BYTES = 256 * 1024
 _WINDOW = 32
 _BEAT_S = 2.0
-_AHEAD = 20         # batches: less than a subscription's queue takes
+_AHEAD = 60         # batches: less than the queues take that workloads/scale.py asks for
 _POLL_MS = 5
 _HEARTBEAT = wire.pack((0,))
 

@@ -8,13 +8,20 @@ from contextlib import ExitStack
 import pytest
 import zerorpc
 
-from tests.processes import ServerProcess, client, controls, messages, wait_until
+from tests.processes import DEADLINE_S, ServerProcess, client, controls, messages, wait_until
 from tests.worker_tools import Crowd, endpoint_of, is_there, workers_of
 from zstreampub import aio
-from zstreampub.client import Client, reader
+from zstreampub.client import Client, elsewhere, reader
 from zstreampub.errors import NotWriter
 
 SUBSCRIBERS = 16
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """However busy the machine is, a worker is not given up."""
+    monkeypatch.setattr(reader, "_AWAY_S", DEADLINE_S)
+    monkeypatch.setattr(elsewhere, "_ANSWER_S", DEADLINE_S)
 
 
 @pytest.fixture

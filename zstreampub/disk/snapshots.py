@@ -40,12 +40,6 @@ class Snapshots:
         if token is None:
             self._tokens.put(None)
             raise StoreClosed("The store is closed.")
-        try:
-            return self._read(work, *arguments)
-        finally:
-            self._tokens.put(token)
-
-    def _read(self, work, *arguments):
         txn = None
         try:
             txn = self._env.begin(buffers=True)
@@ -56,6 +50,7 @@ class Snapshots:
             if txn is not None:
                 txn.abort()
             del txn
+            self._tokens.put(token)
 
     def reader_check(self):
         """Free the slots of readers whose processes are no more."""
@@ -98,10 +93,6 @@ class ForeignSnapshots(Snapshots):
             self._env.close()
             raise cannot_open(directory, error) from error
         self._let_read()
-
-    def read_at_once(self, work):
-        """Return ``work(txn, db)`` as :meth:`read` does, but never wait; in the thread that closes this, until then."""
-        return self._read(work)
 
 
 def cannot_open(directory, error):

@@ -44,7 +44,6 @@ def run(options):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tune_process()
     line = socket.socket(fileno=options["line"])
-    line.setblocking(False)
     settings = Settings(**options["settings"])
     with WorkerBroker(FollowedStore(options["directory"], settings, line), settings, options["writer"]) as broker:
         server = Server(WorkerService(broker))
@@ -72,7 +71,7 @@ def _report(line, server, broker):
         now = {"endpoints": server.endpoints, "subscriptions": len(broker.subscriptions), "opened": broker.opened}
         if now != told:
             with suppress(OSError):     # it is busy: another time; or gone, which is seen elsewhere
-                line.send(json.dumps(now).encode() + b"\n")
+                line.send(json.dumps(now).encode() + b"\n", socket.MSG_DONTWAIT)
                 told = now
         gevent.sleep(_REPORT_S)
 

@@ -17,7 +17,7 @@ from gevent.socket import wait_read
 from ..checks import whole
 from ..errors import InvalidOption, Moved
 from ..policy import BUILT_IN
-from ..stores.followed import WAKE
+from ..stores.follower import WAKE
 from .places import beside
 
 _AGAIN_S = 0.5          # a worker that has ended is started again after so long, then twice as long, ...

@@ -19,12 +19,13 @@ from ..workload import FSYNC, Case, Ratio, Workload, figures
 _BATCHES = 600
 _SUBSCRIBERS = 16
 _WORKERS = [0, 1, 2, 3]
+_QUEUES = ("--queue-messages", "100000", "--queue-bytes", "16M")    # or all would be behind while a process is stopped
 _LATE_S = 30
 
 
 def _fan_out(workers, only, stage, scale):
     places = ("--worker-bind", "tcp://127.0.0.1:0") * workers       # the ports beside the server's may be taken
-    endpoint, batches = stage.serve("--workers", str(workers), *places), scale.of(_BATCHES)
+    endpoint, batches = stage.serve("--workers", str(workers), *places, *_QUEUES), scale.of(_BATCHES)
     pids = [stage.server.pid, *_pids(endpoint, workers)]
     client = stage.start(drains.publish_and_drain, endpoint, _SUBSCRIBERS, batches)
     before = [cpu_s(pid) for pid in pids]
