@@ -51,7 +51,7 @@ class TestReopening:
         assert contents([store.last("t.3", "k0")]) == [(27, "t.3", 27)]
 
     def test_a_store_whose_maker_died_before_it_wrote_anything_is_made_now(self, stores, monkeypatch):
-        def dies(*_):
+        def dies(*_, **__):
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
