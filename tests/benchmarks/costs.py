@@ -1,4 +1,4 @@
-"""Where the time goes: ``./tests/run benchmarks profile [W2 W3 W4 W5]`` prints it for each process, as reStructuredText.
+"""Where the time goes, process by process: ``./tests/run benchmarks profile [W2 W3 W4 W5]``, as reStructuredText.
 
 Each load is played once to be counted, then once for each process under py-spy, under perf, and with its system calls
 counted. All figures are for one message (W4: one delivery). A stage's time is what passed in it, the wait for the disk
