@@ -1,8 +1,8 @@
 """Where the time goes, process by process: ``./tests/run benchmarks profile [W2 W3 W4 W5]``, as reStructuredText.
 
-Each load is played once to be counted, then once for each process under py-spy, under perf, and with its system calls
-counted. All figures are for one message (W4: one delivery). A stage's time is what passed in it, the wait for the disk
-or for Python's lock included; by kind it is processor time, perf's shares of what was counted without perf.
+Each load is played four times: with nobody looking, under py-spy, under perf, and with its system calls counted. All
+figures are for one message (W4: one delivery). A stage's time is what passed in it, the wait for the disk or for
+Python's lock included; by kind it is processor time, perf's shares of what was counted without perf.
 ``TREE=/another/checkout ./tests/run benchmarks profile`` measures that one by the same procedure.
 """
 
@@ -86,24 +86,20 @@ def main(arguments):
 
 def profile(load, scale=1):
     """Return the lines that say what *load* costs each of its processes."""
-    with Stage() as stage:
-        seconds, messages, threads = _counted(stage, load, scale)
+    seconds, messages, threads = _counted(load, scale)
+    stages, kinds, calls = (_looked_at(load, scale, look) for look in (sampling_stages, sampling_kinds, counting))
     lines = [load.title, "~" * len(load.title), "", f"{messages / seconds:,.0f} a second.", ""]
     for role in threads:
-        rows, total_us = [], 0.0
-        for (thread, us, switches) in threads[role]:
-            rows.append((f"{_WORD.get(thread, thread)} thread", f"{us / messages:.3f}", f"{switches / messages:.4f}"))
-            total_us += us / messages
+        share = (load.subscribers if role == "subscriber" else 1) / messages
+        rows = [(f"{_WORD.get(thread, thread)} thread", f"{us * share:.3f}", f"{switches * share:.4f}")
+                for thread, us, switches in threads[role]]
         lines += table((role, "processor us", "context switches"), rows)
-        factor = load.subscribers if role == "subscriber" else 1
-        found = _looked_at(load, scale, role, sampling_stages)
-        passed_us = sum(found.values()) * factor / HERTZ * 1e6 / messages
-        lines += table((f"{role}, by stage (py-spy)", "us"), _shares(found, passed_us))
-        found = _looked_at(load, scale, role, sampling_kinds)
-        lines += table((f"{role}, by kind (perf)", "us"), _shares(found, total_us))
-        calls = _looked_at(load, scale, role, counting)
+        lines += table((f"{role}, by stage (py-spy)", "us"),
+                       _shares(stages[role], sum(stages[role].values()) * share / HERTZ * 1e6))
+        lines += table((f"{role}, by kind (perf)", "us"),
+                       _shares(kinds[role], sum(us for _, us, _ in threads[role]) * share))
         lines += table((f"{role}, system calls", "a message"),
-                       [(name, f"{count * factor / messages:.4f}") for name, count in calls.most_common(6)])
+                       [(name, f"{count * share:.4f}") for name, count in calls[role].most_common(6)])
     return lines
 
 
@@ -113,27 +109,33 @@ def _cast(stage, publishers, subscribers):
             **({"subscriber": subscribers[0]} if subscribers else {})}
 
 
-def _counted(stage, load, scale):
-    publishers, subscribers, messages = load.setting(stage, scale)
-    cast = _cast(stage, publishers, subscribers)
-    before = {role: threads_of(one.pid) for role, one in cast.items()}
-    measured = stage.run(publishers or subscribers, subscribers if publishers else ())
-    threads = {}
-    for role, one in cast.items():
-        factor = load.subscribers if role == "subscriber" else 1
-        threads[role] = [(name, factor * (used - before[role].get(id, ("", 0.0, 0))[1]) * 1e6,
-                          factor * (switches - before[role].get(id, ("", 0.0, 0))[2]))
-                         for id, (name, used, switches) in threads_of(one.pid).items()]
-        threads[role] = sorted((one for one in threads[role] if one[1] > 0.003 * messages), key=lambda one: -one[1])
-    return measured.seconds, messages, threads
+def _counted(load, scale):
+    """Play *load* with nobody looking; return its seconds, messages, and what each thread used, by role."""
+    with Stage() as stage:
+        publishers, subscribers, messages = load.setting(stage, scale)
+        cast = _cast(stage, publishers, subscribers)
+        before = {role: threads_of(one.pid) for role, one in cast.items()}
+        measured = stage.run(publishers or subscribers, subscribers if publishers else ())
+        used = {role: _used(before[role], threads_of(one.pid)) for role, one in cast.items()}
+    return measured.seconds, messages, used
 
 
-def _looked_at(load, scale, role, look):
-    """Play *load* while *look* looks at the process of *role*; return what it has seen."""
-    with Stage() as stage, ExitStack() as stack:
+def _used(before, after):
+    """Return ``(name, processor microseconds, context switches)`` of each thread that was busy, the busiest first."""
+    rows = [(name, (used - before.get(id, ("", 0.0, 0))[1]) * 1e6, switches - before.get(id, ("", 0.0, 0))[2])
+            for id, (name, used, switches) in after.items()]
+    most = max(us for _, us, _ in rows)
+    return sorted((one for one in rows if one[1] > _LEAST_SHARE * most), key=lambda one: -one[1])
+
+
+def _looked_at(load, scale, look):
+    """Play *load* while *look* looks at one process of each role; return what it has seen, by role."""
+    with Stage() as stage:
         publishers, subscribers, _ = load.setting(stage, scale)
-        seen = stack.enter_context(look(_cast(stage, publishers, subscribers)[role].pid, stage.folder))
-        stage.run(publishers or subscribers, subscribers if publishers else ())
+        with ExitStack() as stack:
+            seen = {role: stack.enter_context(look(one.pid, stage.folder))
+                    for role, one in _cast(stage, publishers, subscribers).items()}
+            stage.run(publishers or subscribers, subscribers if publishers else ())
     return seen
 
 
