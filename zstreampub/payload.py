@@ -95,7 +95,8 @@ def pack_payloads(values):
     kinds = set(map(type, values))
     if kinds <= _SIMPLE:
         try:
-            alike = _pack_alike(list(values)) if kinds in _ALIKE else None
+            may_be_alike = kinds in _ALIKE and len(values[0]) == len(values[-1])     # the ends tell of most that are not
+            alike = _pack_alike(list(values)) if may_be_alike else None
             return alike or list(map(_pack, values))
         except Exception:       # the long way below says which value and why
             pass
