@@ -95,7 +95,7 @@ def pack_payloads(values):
     kinds = set(map(type, values))
     if kinds <= _SIMPLE:
         try:
-            may_be_alike = kinds in _ALIKE and len(values[0]) == len(values[-1])     # the ends tell of most that are not
+            may_be_alike = kinds in _ALIKE and len(values[0]) == len(values[-1])     # the ends tell most
             alike = _pack_alike(list(values)) if may_be_alike else None
             return alike or list(map(_pack, values))
         except Exception:       # the long way below says which value and why
