@@ -36,10 +36,12 @@ from .columns import HAS_EXPIRY, HAS_IDS, HAS_LENGTHS, HAS_METADATA, HEADER, Col
 from .errors import BatchTooLarge, InvalidBatch, StoreCorrupt
 from .payload import (
     METADATA_COLUMNS,
+    Alike,
     Undecodable,
     check_metadata,
     content_id,
     pack_payloads,
+    sizes_of,
     unpack_column,
     unpack_payload,
 )
@@ -150,18 +152,18 @@ class Batch:
 
     @classmethod
     def assemble(cls, topic, values, metadata, first=0, time_us=0, sound=True):
-        """Make a batch of payloads that are packed already, a non-empty list; nothing is checked.
+        """Make a batch of payloads that are packed already, a non-empty list or Alike; nothing is checked.
 
         *sound* False: they come from a batch that does not fit its checksum, so this one is not to fit either.
         """
         name = topic.encode()
-        lengths = list(map(len, values))
+        lengths = sizes_of(values)
         flags = 0
         parts = [name]
         if lengths.count(lengths[0]) != len(lengths):
             flags |= HAS_LENGTHS
             parts.append(struct.pack(f">{len(lengths)}I", *lengths))
-        parts += values
+        parts += (values.joined,) if type(values) is Alike else values
         tail = _pack(metadata) if metadata else b""
         if tail:
             flags |= HAS_METADATA | flags_of(metadata)

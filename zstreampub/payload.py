@@ -5,6 +5,7 @@ out not to be a value at all, and is that message's trouble and no other's.
 """
 
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import accumulate
@@ -22,6 +23,7 @@ MAX_EXPIRES_US = (1 << 53) - 1      # in the year 2255; every reader can hold it
 _BYTES = {0xc4: 2, 0xc5: 3, 0xc6: 5}
 _HEADS = {**_BYTES, 0xd9: 2, 0xda: 3, 0xdb: 5, **dict.fromkeys(range(0xa0, 0xc0), 1)}
 _SIMPLE = frozenset((bytes, str, int, float, bool, type(None)))
+_ALIKE = frozenset((bytes,)), frozenset((str,))
 _ENVELOPE = b"\x91" * 32    # a payload travels inside lists and maps; a reader refuses the frame if it is too deep then
 _pack = msgpack.Packer(use_bin_type=True).pack
 
@@ -61,14 +63,52 @@ def pack_payload(value):
     return packed
 
 
+class Alike(Sequence):
+    """Packed payloads of one size, as one memoryview, *joined*. It is read as the list of them is."""
+
+    __slots__ = ("joined", "size")
+
+    def __init__(self, joined, size):
+        self.joined = joined
+        self.size = size
+
+    def __len__(self):
+        return len(self.joined) // self.size
+
+    def __iter__(self):
+        return (bytes(self.joined[at:at + self.size]) for at in range(0, len(self.joined), self.size))
+
+    def __getitem__(self, at):
+        places = range(0, len(self.joined), self.size)[at]
+        if isinstance(at, slice):
+            return Alike(self.joined[places.start:places.stop], self.size)      # a step is for nobody
+        return bytes(self.joined[places:places + self.size])
+
+
+def sizes_of(values):
+    """Return the sizes of packed payloads, a list."""
+    return [values.size] * len(values) if type(values) is Alike else list(map(len, values))
+
+
 def pack_payloads(values):
-    """Return :func:`pack_payload` of each; plain values, the usual case, go the short way."""
-    if _SIMPLE.issuperset(map(type, values)):
+    """Return :func:`pack_payload` of each, as a list or Alike; plain values, the usual case, go the short way."""
+    kinds = set(map(type, values))
+    if kinds <= _SIMPLE:
         try:
-            return list(map(_pack, values))
+            may_be_alike = kinds in _ALIKE and len(values[0]) == len(values[-1])     # the ends tell most
+            alike = _pack_alike(list(values)) if may_be_alike else None
+            return alike or list(map(_pack, values))
         except Exception:       # the long way below says which value and why
             pass
     return [pack_payload(value) for value in values]
+
+
+def _pack_alike(values):
+    """Return *values*, all bytes or all text, packed at once, if they turn out to be of one size packed."""
+    column = memoryview(_pack(values))
+    column = column[1 if len(values) < 16 else 3 if len(values) < 1 << 16 else 5:]     # the head of the list
+    size, rest = divmod(len(column), len(values))
+    return Alike(column, size) if not rest and _are_alike(column, [size] * len(values)) else None
 
 
 def unpack_column(column, lengths):

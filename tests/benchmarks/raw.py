@@ -158,8 +158,25 @@ def stream_batches(link, endpoint, subscribers, batches, size=BYTES):
         link.go()       # stay until the subscribers have everything
 
 
-def read_stream(link, endpoint, readers, messages, make_sink):
-    """*readers* sockets, each subscribed to a :func:`stream_batches`: decode and check every batch."""
+def relay(link, endpoint):
+    """A ROUTER that answers each batch of a :func:`call_batches` and passes it on, unread, to whoever subscribed."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.set_hwm(0)
+        router.bind(endpoint)
+        link.ready()
+        subscribers = []
+        while True:
+            peer, frame = router.recv_multipart(copy=False)
+            router.send_multipart([peer, b"answered"])
+            if frame.buffer == b"subscribe":
+                subscribers.append(peer)
+                continue
+            for subscriber in subscribers:
+                router.send_multipart([subscriber, frame], copy=False)
+
+
+def read_stream(link, endpoint, readers, messages, make_sink, relayed=False):
+    """*readers* sockets, each subscribed to a :func:`stream_batches` or :func:`relay`: decode and check every batch."""
     with zmq.Context() as context:
         poller = zmq.Poller()
         sinks = {}
@@ -169,10 +186,15 @@ def read_stream(link, endpoint, readers, messages, make_sink):
             dealer.connect(endpoint)
             poller.register(dealer, zmq.POLLIN)
             sinks[dealer] = make_sink()
-        link.ready()
-        link.go()
+        if not relayed:
+            link.ready()
+            link.go()
         for dealer in sinks:
             dealer.send(b"subscribe")
+        if relayed:
+            for dealer in sinks:
+                dealer.recv()
+            link.ready()
         began = None
         while any(sink.messages < messages for sink in sinks.values()):
             for dealer, _ in poller.poll():

@@ -12,14 +12,20 @@ import sys
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).parents[2])    # so that it runs as a file, and its processes find it too
+if "TREE" in os.environ:
+    sys.path.insert(0, os.environ["TREE"])      # another checkout is measured; what it has not got is taken from here
+    os.chdir(os.environ["TREE"])
 
-from tests.benchmarks import report, rst  # noqa: E402
+from tests.benchmarks import costs, report, rst  # noqa: E402
 from tests.benchmarks.stage import Missing, Stage  # noqa: E402
 from tests.benchmarks.workload import Scale, bound  # noqa: E402
 from tests.benchmarks.workloads import WORKLOADS  # noqa: E402
 
 
 def main():
+    if sys.argv[1:2] == ["profile"]:
+        costs.main(sys.argv[2:])
+        return
     options = parse_arguments()
     facts = report.machine(options.folder, options.store)
     report.print_machine(facts)

@@ -16,7 +16,15 @@ from zstreampub.errors import (
     StoreCorrupt,
 )
 from zstreampub.message import HEADER, NEVER_US, Batch, Message
-from zstreampub.payload import MAX_HEADERS, MAX_KEY_BYTES, Undecodable, pack_payload
+from zstreampub.payload import (
+    MAX_HEADERS,
+    MAX_KEY_BYTES,
+    Alike,
+    Undecodable,
+    pack_payload,
+    pack_payloads,
+    sizes_of,
+)
 
 
 def nested(levels):
@@ -244,6 +252,30 @@ def test_a_payload_of_the_same_size_as_the_others_that_states_another_is_found(g
     assert isinstance(second, Undecodable)
     assert (first, third, fourth) == (good, good, good)
     assert Batch.assemble("a", [raw] * 3, {}).payloads == [good] * 3
+
+
+@pytest.mark.parametrize("value", [b"", b"x" * 255, b"x" * 256, b"x" * 70_000, "", "z" * 31, "z" * 32, "ä" * 200])
+@pytest.mark.parametrize("count", [1, 15, 16, 70_000])
+def test_payloads_of_one_size_are_packed_at_once_and_are_the_same_bytes(value, count):
+    if len(value) > 1000 and count > 1000:
+        count = 20      # half a gigabyte says no more
+    packed = pack_payloads([value] * count)
+
+    assert isinstance(packed, Alike)
+    assert list(packed) == [pack_payload(value)] * count == list(packed[:])
+    assert sizes_of(packed) == [len(pack_payload(value))] * count
+    assert packed[count - 1] == pack_payload(value) and len(packed[1:]) == count - 1
+    assert Batch.assemble("a", packed, {}).packed == Batch.assemble("a", list(packed), {}).packed
+
+
+@pytest.mark.parametrize("values", [[b"a", b"bc"], ["a", "ä"], [b"a", "a"], [1, 2], [b"x" * 255, b"x" * 256]], ids=repr)
+def test_payloads_of_several_sizes_or_kinds_are_packed_one_by_one(values):
+    assert pack_payloads(values) == [pack_payload(value) for value in values]
+
+
+def test_text_that_cannot_be_carried_is_refused_among_text_of_its_size():
+    with pytest.raises(InvalidPayload):
+        pack_payloads(["a", "\udc80"])
 
 
 @pytest.mark.parametrize("empty", [b"", ""])

@@ -8,7 +8,7 @@ from ..codecs import encode, encode_one
 from ..compression import ZSTD
 from ..errors import BatchTooLarge, InvalidOption, InvalidPayload
 from ..message import Batch
-from ..payload import METADATA_COLUMNS, check_message_size, content_id, pack_payload, pack_payloads
+from ..payload import METADATA_COLUMNS, check_message_size, content_id, pack_payload, pack_payloads, sizes_of
 from ..topics import check_topic
 from ..wire import pack
 from .futures import Future
@@ -36,11 +36,11 @@ class Entry(Future):
     def __init__(self, topic, values, metadata, many):
         super().__init__()
         self.topic = topic
-        self.values = values        # packed payloads
+        self.values = values        # packed payloads, a list or Alike
         self.count = len(values)
         self.metadata = metadata    # column -> list, or None; "expires" counts from when it is sent
         self.many = many
-        self.size = (sum(map(len, values)) if many else len(values[0])) + _VALUE_OVERHEAD * self.count
+        self.size = (sum(sizes_of(values)) if many else len(values[0])) + _VALUE_OVERHEAD * self.count
         if metadata:
             self.size += len(pack(metadata))
         self.asked = False
@@ -82,7 +82,7 @@ class Limits:
 
     def check(self, entry):
         """Raise MessageTooLarge or BatchTooLarge if the server would not take *entry*."""
-        check_message_size(max(map(len, entry.values)) if entry.many else len(entry.values[0]), self.max_message_bytes)
+        check_message_size(max(sizes_of(entry.values)) if entry.many else len(entry.values[0]), self.max_message_bytes)
         if entry.size > self.max_batch_bytes + _SLACK or entry.count > self.max_batch_messages * MAX_BATCHES:
             raise BatchTooLarge(f"What is published at once has at most {self.max_batch_bytes} bytes packed, this has "
                                 f"about {entry.size}. Publish it in parts, or raise max_batch_bytes on the server.",

@@ -34,6 +34,15 @@ def _zmq(subscribers, size, stage, scale):
     return figures(stage.run(readers), subscribers * batches * BATCH)
 
 
+def _zmq_relayed(subscribers, size, stage, scale):
+    endpoint, batches = free_endpoint(), _batches(scale, subscribers, size, 1)
+    stage.start_server(raw.relay, endpoint)
+    readers = [stage.start(raw.read_stream, endpoint, share, batches * BATCH, partial(Runs, size), True)
+               for share in spread(subscribers)]
+    publisher = stage.start(raw.call_batches, endpoint, 0, batches, size)
+    return figures(stage.run([publisher], readers), subscribers * batches * BATCH)
+
+
 def _batches(scale, subscribers, size, share):
     """Return fewer batches where each of them is delivered more often, or larger."""
     large = 1 if size == BYTES else _LARGE_SHARE
@@ -47,7 +56,8 @@ def _of(subscribers, size):
 def _cases(subscribers, size=BYTES):
     of = _of(subscribers, size)
     return [*(Case(peer.name + of, peer.durability, partial(_deliver, peer, subscribers, size)) for peer in PEERS),
-            Case("raw pyzmq" + of, NONE, partial(_zmq, subscribers, size))]
+            Case("raw pyzmq" + of, NONE, partial(_zmq, subscribers, size)),
+            Case("raw pyzmq, relayed" + of, NONE, partial(_zmq_relayed, subscribers, size))]
 
 
 def _ratios(subscribers, size=BYTES):
@@ -58,6 +68,7 @@ def _ratios(subscribers, size=BYTES):
         Ratio(OURS.name + of, NATS.name + of),
         Ratio(OURS.name + of, "zerorpc recipe" + of),
         Ratio(OURS.name + of, "raw pyzmq" + of, "0.6"),
+        Ratio(OURS.name + of, "raw pyzmq, relayed" + of),
     ]
 
 

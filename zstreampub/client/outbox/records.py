@@ -29,7 +29,7 @@ _pack = msgpack.Packer(use_bin_type=True).pack
 
 def pack_item(entry):
     """Return what is kept of *entry*, an Entry that is not settled."""
-    return _pack((FORMAT, int(time() * 1e6), entry.topic, entry.many, entry.metadata, entry.values))
+    return _pack((FORMAT, int(time() * 1e6), entry.topic, entry.many, entry.metadata, list(entry.values)))
 
 
 class Record:
