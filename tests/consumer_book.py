@@ -412,7 +412,8 @@ class Book(Unseen):
         room = [not one.leaves and len(self.had_by(one)) < one.max_in_flight for one in workers]
         if self.now < self.patient_until or not any(room) or (self.mode == "exclusive" and not all(room)):
             return []
-        graceful = self.now < max(self.graced, self.lapsed)
+        # What was handed out unseen before a crash is pending until its lease is over, and then for its backoff.
+        graceful = self.now < max(self.graced, self.lapsed) + self._backoff(FAR)[1]
         pending, overdue = sum(one.state in (OUT, BACK) or (one.state == NEW and one.hidden and graceful)
                                for one in self.wanted.values()), []
         for one in self.wanted.values():
