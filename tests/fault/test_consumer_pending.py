@@ -12,7 +12,7 @@ import lmdb
 import pytest
 
 from tests.holding import Holding
-from tests.processes import ServerProcess, client
+from tests.processes import ServerProcess, client, wait_until
 from zstreampub.disk.journal import BLOCK_BYTES, FILE_BYTES
 from zstreampub.stores.writer import FOLD_S
 
@@ -99,7 +99,9 @@ class Play:
 
     def ack(self, holding, consumers, messages):
         """Acknowledge *messages* of each, from anywhere, one by one; return the Work."""
+        folds = self.lmdb_commits()
         holding.call("pause", FOLDER)
+        wait_until(lambda: self.lmdb_commits() > folds, "LMDB to take what was noted before")
         began, before, folds = time.monotonic(), self.server.written(), self.lmdb_commits()
         for consumer in consumers:
             offsets = random.Random(1).sample(sorted(holding.given[consumer]), messages)

@@ -353,6 +353,7 @@ class TestMessages:
         monkeypatch.setattr(writer, "FOLD_S", 1_000.0)
         store, follower = images.open()
         publish_alone(follower, 0)
+        publish_alone(follower, 1)
         taken, take = threading.Event(), Notes.taken
 
         def take_and_tell(self, next):
@@ -361,10 +362,10 @@ class TestMessages:
         monkeypatch.setattr(Notes, "taken", take_and_tell)
         store._writer._folded_at = -2_000.0
 
-        publish_alone(follower, 1)
+        publish_alone(follower, 2)
 
         assert taken.wait(DEADLINE_S)
-        assert images.crashed("data.mdb")[0].bounds() == (0, 2)
+        assert images.crashed("data.mdb")[0].bounds() == (0, 3)
 
     def test_it_can_be_removed_at_once(self, images):
         store, follower = images.open()

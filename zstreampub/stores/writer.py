@@ -59,7 +59,7 @@ class Writer:
         self._close = None
         self._folds = []
         self._fold_soon = False
-        self._folded_at = time.monotonic()
+        self._folded_at = time.monotonic()      # or when nothing was noted
         self._checked_at = time.monotonic()
         self.error = None
         self.commits = self.appended_messages = self.appended_bytes = 0
@@ -86,6 +86,8 @@ class Writer:
 
     def _turn(self):
         appends = self._take()
+        if not self._state.notes:
+            self._folded_at = time.monotonic()
         if appends:
             self._commit(appends)
         if self._state.notes and self._is_time_to_fold(appends):
@@ -208,7 +210,6 @@ class Writer:
             state.tail = Tail(state.end)
         self._count(group, runs)
         state.all_taken(rows)
-        self._folded_at = time.monotonic()
 
     def _write(self, txn, db, group, runs, full_tail):
         """Write a group after what was noted; a few large puts, see records.py."""
