@@ -12,7 +12,7 @@ import lmdb
 import pytest
 
 from tests.holding import Holding
-from tests.processes import ServerProcess, client, wait_until
+from tests.processes import ServerProcess, client
 from zstreampub.disk.journal import BLOCK_BYTES, FILE_BYTES
 from zstreampub.stores.writer import FOLD_S
 
@@ -57,7 +57,8 @@ class Work(NamedTuple):
 
     def check(self):
         """An ack is a note, and LMDB takes them when their file is full or nothing has come for a while: no oftener."""
-        most_folds = self.acks * BLOCK_BYTES // FILE_BYTES + self.seconds / FOLD_S
+        # And one for the guard that moves when the consumer before was paused: retention may then rely on what is noted.
+        most_folds = self.acks * BLOCK_BYTES // FILE_BYTES + self.seconds / FOLD_S + 1
         assert self.folds <= most_folds
         assert self.written < MORE_WORK * (self.acks * NOTE_BYTES + self.folds * FOLD_BYTES)
 
@@ -99,9 +100,7 @@ class Play:
 
     def ack(self, holding, consumers, messages):
         """Acknowledge *messages* of each, from anywhere, one by one; return the Work."""
-        folds = self.lmdb_commits()
         holding.call("pause", FOLDER)
-        wait_until(lambda: self.lmdb_commits() > folds, "LMDB to take what was noted before")
         began, before, folds = time.monotonic(), self.server.written(), self.lmdb_commits()
         for consumer in consumers:
             offsets = random.Random(1).sample(sorted(holding.given[consumer]), messages)
