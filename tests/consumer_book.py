@@ -300,7 +300,8 @@ class Book(Unseen):
         if token is not None and newest is not None and token < newest:
             return False
         if token is not None and token == one.unseen:
-            return self._again(one) if verb == UNSEEN else False
+            # What was perhaps rejected or trimmed may be done with: then its offset is known, and counts 0.
+            return self._again(one) if verb == UNSEEN else None if one.removed or one.rejected else False
         if one.state == ACKED and one.settled_by is not None and token not in (None, one.settled_by):
             return False
         if one.unsure:
