@@ -191,6 +191,7 @@ def test_a_stock_client_reads_at_a_worker_and_is_told_who_takes_what_changes_any
         assert stock.about()["writer"] == [server.endpoint]
         assert [one["topic"] for one in stock.topics()] == ["a"]
         assert stock.get(0)["payload"] == stock.last("a")["payload"] == "one"
+        items.close()       # else it is killed wherever garbage is collected, maybe in the thread of another client
 
 
 def test_a_stock_client_that_says_it_is_movable_is_told_where_to_go(server):
