@@ -27,6 +27,7 @@ def serving(broker, *loads):
     workers = Workers(broker, len(loads), [ENDPOINT])
     workers._endpoints = ["tcp://127.0.0.1:1"]
     for at, (worker, load) in enumerate(zip(workers._workers, loads), 2):
+        worker.pid = at
         worker._take({"endpoints": [f"tcp://127.0.0.1:{at}"], "subscriptions": load, "opened": load})
     return workers
 
