@@ -80,7 +80,7 @@ class Book(Unseen):
             elif one.unsettled and not one.asked:
                 lease = asked_at + self.settings["ack_wait_s"]
                 one.lease = min(one.lease, lease) if one.extended_at > step else lease
-                one.state, one.holder = OUT, worker
+                one.state, one.holder, one.due = OUT, worker, 0.0
                 one.late = max(one.late, self.now + self.settings["ack_wait_s"])
 
     def refused(self, held):
