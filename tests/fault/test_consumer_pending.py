@@ -57,7 +57,7 @@ class Work(NamedTuple):
 
     def check(self):
         """An ack is a note, and LMDB takes them when their file is full or nothing has come for a while: no oftener."""
-        # And one for the guard that moves when the consumer before was paused: retention may then rely on what is noted.
+        # And one where the guard of what retention may remove has moved: it may rely on what is noted.
         most_folds = self.acks * BLOCK_BYTES // FILE_BYTES + self.seconds / FOLD_S + 1
         assert self.folds <= most_folds
         assert self.written < MORE_WORK * (self.acks * NOTE_BYTES + self.folds * FOLD_BYTES)
