@@ -155,12 +155,15 @@ class Worker:
         pause_s = _AGAIN_S
         while not self._ending.is_set():
             began = monotonic()
-            status = self._run(options)
+            try:
+                status = self._run(options)
+            except OSError as error:    # there can be no process now
+                status = error
             if self._ending.is_set():
                 return
             if monotonic() - began > _STEADY_S:
                 pause_s = _AGAIN_S
-            logger.warning("worker %d (pid %d) ended with status %s; another one is started in %.1f s",
+            logger.warning("worker %d (pid %s) ended with status %s; another one is started in %.1f s",
                            self.number, self.pid, status, pause_s)
             self._ending.wait(pause_s)
             pause_s = min(2 * pause_s, _AGAIN_MOST_S)
@@ -223,7 +226,7 @@ class Worker:
 
     def _take(self, report):
         if not self.endpoints:
-            logger.info("worker %d (pid %d) serves on %s", self.number, self.pid, ", ".join(report["endpoints"]))
+            logger.info("worker %d (pid %s) serves on %s", self.number, self.pid, ", ".join(report["endpoints"]))
             self._opened = self._expected = 0
             self._joined()
         self._expected = max(self._expected - (report["opened"] - self._opened), 0)

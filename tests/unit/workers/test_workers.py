@@ -1,5 +1,6 @@
 """The writer's side of workers: how many, where, on what."""
 
+import errno
 import socket
 
 import gevent
@@ -60,6 +61,23 @@ def test_an_embedded_server_can_have_workers(broker):
         workers.close()
         server.close()
     assert broker.workers is None
+
+
+def test_a_worker_that_cannot_be_started_is_started_later(broker, monkeypatch):
+    monkeypatch.setattr(module, "_AGAIN_S", 0.01)
+    start, refused = Worker._start, [OSError(errno.EAGAIN, "no process"), OSError(errno.ENOMEM, "no memory")]
+
+    def start_later(self, *arguments):
+        if refused:
+            raise refused.pop()
+        return start(self, *arguments)
+    monkeypatch.setattr(Worker, "_start", start_later)
+    workers = Workers(broker, 1, [ENDPOINT])
+    workers.start(["tcp://127.0.0.1:1"])
+    try:
+        wait_until(workers.describe, "a worker")
+    finally:
+        workers.close()
 
 
 def test_there_is_one_endpoint_for_each_worker(broker):
