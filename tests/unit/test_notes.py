@@ -14,10 +14,11 @@ from zstreampub.disk.environment import Environment
 from zstreampub.disk.journal import BLOCK_BYTES, FILE_BYTES, GROUND_BYTES
 from zstreampub.errors import StoreCorrupt, StoreFull
 from zstreampub.message import Batch
-from zstreampub.settings import Settings
+from zstreampub.settings import Retention, Settings
 from zstreampub.store import Append
 from zstreampub.stores import writer
 from zstreampub.stores.notes import NAME, Notes
+from zstreampub.stores.records import Tail
 from zstreampub.topics import PatternSet
 
 GROUND = b"g" * GROUND_BYTES
@@ -469,3 +470,39 @@ class TestMessages:
 
         assert look(store) == found
         assert len(contents(read_all(store)[0])) == 3
+
+    def test_the_newest_is_found_while_it_is_being_counted(self, images, monkeypatch):
+        store, follower = images.open()
+        publish_alone(follower, 0)
+        entered, gate, add = SimpleQueue(), SimpleQueue(), Tail.add
+
+        def add_slowly(self, *arguments):
+            add(self, *arguments)
+            entered.put(True)
+            gate.get()
+        monkeypatch.setattr(Tail, "add", add_slowly)
+        store.append(Append([Batch.of("a", [1], keys=["k1"])]))
+        entered.get()
+        threading.Timer(0.05, gate.put, (True,)).start()
+
+        found = store.last("a", "k1")
+
+        follower.wait(lambda: len(follower.appends) == 2)
+        assert contents([found]) == [(1, "a", 1)]
+
+    def test_while_lmdb_takes_nothing_trims_are_refused_and_nothing_is_tried_all_the_time(self, images, monkeypatch):
+        store, follower = images.open(Settings(retention=(Retention(">", max_messages=1),), retention_interval_s=1_000))
+        publish_alone(follower, 0)
+
+        def full(*_):
+            raise StoreFull("imagined")
+        monkeypatch.setattr(Environment, "_write_once", full)
+        for at in range(1, 10):
+            publish_alone(follower, at)
+        with gevent.Timeout(DEADLINE_S), pytest.raises(StoreFull):
+            store.trim(EVERYTHING, 5)
+        assert not store._writer.keeper.busy()
+        monkeypatch.undo()
+
+        assert store.trim(EVERYTHING, 9) > 0
+        assert contents([store.last("a")]) == [(9, "a", 9)]

@@ -77,9 +77,15 @@ class Keeper:
             self._retain(appended)
             self._compact(appended)
 
+    def put_off(self, error):
+        """Nothing can be removed for now: refuse the trims with *error*, and look again after an interval."""
+        self.fail(error)
+        self._rest_until = self._compact_at = time.monotonic() + self._settings.retention_interval_s
+
     def fail(self, error):
-        """The thread ends: tell everybody who waits."""
-        for trim in self.trims:
+        """Tell everybody who waits that it comes to nothing."""
+        trims, self.trims = self.trims, []
+        for trim in trims:
             trim.error = error
             self._tell(trim)
 

@@ -58,7 +58,7 @@ class Looking(Store):
             self._check_open()
             return None
         while True:
-            sought = reading.Sought(self._state, found, key)
+            sought = self._state.steady(lambda: reading.Sought(self._state, found, key))
             self._settled(sought.next)
             batch, mark = self._read(reading.last, self._state, sought)
             if batch is not None or mark <= sought.mark:    # else it has been removed in between

@@ -197,13 +197,13 @@ class Writer:
             return False
         return state.note(group, (placed[0][1].first, packed))
 
-    def _write_to_lmdb(self, group, runs):
-        """Have LMDB take what was noted, and then *group*."""
+    def _write_to_lmdb(self, group, runs, removing=False):
+        """Have LMDB take what was noted, and then *group*; with *removing* out of the whole reserve."""
         state = self._state
         fresh = bool(runs or state.notes.runs)
         full_tail = fresh and (state.tail.batches >= SEGMENT_BATCHES or len(state.tail.keys) >= SEGMENT_KEYS)
         checkpoint, rows = self._environment.write(
-            lambda txn, db: self._write(txn, db, group, runs, full_tail), reserve=not runs and group.light)
+            lambda txn, db: self._write(txn, db, group, runs, full_tail), removing, reserve=not runs and group.light)
         if fresh:
             state.some_saved(checkpoint)
         if full_tail:
@@ -242,23 +242,26 @@ class Writer:
     def _count(self, group, runs):
         """Count a group that is on disk."""
         state = self._state
-        for placed, packed in runs:
-            state.tail.add(placed[0][1].first, placed)
-            self.appended_bytes += len(packed)
         if runs:
             self.appended_messages += group.messages
+            self.appended_bytes += sum(len(packed) for _, packed in runs)
             self.group_batches.add(len(group.placed))
         with state.changing():
+            for placed, _ in runs:
+                state.tail.add(placed[0][1].first, placed)
             group.apply()
         state.changed_pages.update({(topic.id - 1) // PAGE_TOPICS for topic, _ in group.placed})
 
     def _fold(self):
-        """Have LMDB take what was noted."""
+        """Have LMDB take what was noted. Messages may use the whole reserve: before they are in, nothing is removed."""
+        state = self._state
         try:
-            self._write_to_lmdb(Group((), self._state, self._state.producers, self._settings), [])
+            self._write_to_lmdb(Group((), state, state.producers, self._settings), [], removing=bool(state.notes.runs))
         except StoreFull as error:      # it is on disk where it is
             for fold in self._folds:
                 fold.error = error
+            if state.notes.runs:
+                self.keeper.put_off(error)
 
     def _tell_folds(self):
         folds, self._folds = self._folds, []
