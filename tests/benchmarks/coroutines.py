@@ -16,21 +16,26 @@ def publish_singles(link, endpoint, source, callers, messages):
 
 
 async def _publish_singles(link, endpoint, source, callers, messages):
-    latencies = []
     async with aio.Client(endpoint) as client:
         await client.about()
+        return await publish_side_by_side(link, client.publish, source, callers, messages)
 
-        async def caller(number):
-            for at in range(messages // callers):
-                began = perf_counter()
-                await client.publish(TOPIC, payload(source, number, at))
-                latencies.append(perf_counter() - began)
 
-        link.ready()
-        link.go()
-        began = perf_counter()
-        await asyncio.gather(*[caller(number) for number in range(callers)])
-        return {"began": began, "ended": perf_counter(), "latencies": percentiles(latencies)}
+async def publish_side_by_side(link, publish, source, callers, messages):
+    """Have *callers* tasks wait for ``publish(topic, payload)`` again and again; return when, and the latencies."""
+    latencies = []
+
+    async def caller(number):
+        for at in range(messages // callers):
+            began = perf_counter()
+            await publish(TOPIC, payload(source, number, at))
+            latencies.append(perf_counter() - began)
+
+    link.ready()
+    link.go()
+    began = perf_counter()
+    await asyncio.gather(*[caller(number) for number in range(callers)])
+    return {"began": began, "ended": perf_counter(), "latencies": percentiles(latencies)}
 
 
 def read_messages(link, endpoint, messages):

@@ -13,6 +13,7 @@ from time import perf_counter
 from zstreampub.cli.benches.pace import Beat
 
 from .actors import TOPIC, percentiles
+from .coroutines import publish_side_by_side
 from .payloads import BATCH, BYTES, batch_of, cycle, due_payload, finished, payload
 from .redis_streams import wait_for_port
 from .stage import Failed, Missing, free_port
@@ -72,19 +73,7 @@ def publish_singles(link, port, source, callers, messages):
     """Publish single messages, *callers* tasks at a time."""
     async def play():
         connection = await _connect(port)
-        publish, latencies = connection.jetstream().publish, []
-
-        async def caller(number):
-            for at in range(messages // callers):
-                began = perf_counter()
-                await publish(TOPIC, payload(source, number, at))
-                latencies.append(perf_counter() - began)
-
-        link.ready()
-        link.go()
-        began = perf_counter()
-        await asyncio.gather(*[caller(number) for number in range(callers)])
-        return {"began": began, "ended": perf_counter(), "latencies": percentiles(latencies)}
+        return await publish_side_by_side(link, connection.jetstream().publish, source, callers, messages)
 
     return asyncio.run(play())
 
