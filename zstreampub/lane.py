@@ -21,15 +21,12 @@ from .errors import InternalError, LimitExceeded, Moved, RequestError, ZStreamPu
 from .gather import Gatherer
 from .handouts import open_feed
 from .leavers import Leavers
-from .stats import Histogram
+from .rounds import Rounds
 from .transport import PeerGone, Transport
 
 logger = logging.getLogger(__name__)
 
-_TICKS = 20                 # looks at every channel in the time of one heartbeat
-_EARLY_TICKS = 2            # a beat is sent so much before its time, for the looks come at ticks and take a while
 _TURN_S = 0.002             # how long the pump may hold the hub
-_LOOK_S = 0.001             # how long the look at every channel may hold it at a time
 _STUCK_S = 0.005            # how often a full pipe is tried again
 _COMPLAIN_S = 10.0          # one log line about bad frames in this time
 _MAX_CHANNELS = 65_536      # of one peer, and answers that it has not taken
@@ -47,10 +44,8 @@ class Lane:
 
     def __init__(self, socket, broker, settings, express, run_method, hooks):
         self.heartbeat_s = settings.heartbeat_s
-        self.beat_s = settings.heartbeat_s * (1 - _EARLY_TICKS / _TICKS)    # what is promised is no later than that
         self.keepalive_s = settings.keepalive_s
         self.max_credit = settings.max_credit
-        self.hub_lag_us = Histogram()
         self.frames_in = self.frames_out = self.bad_frames = self.stray_frames = self.lost_peers = 0
         self._settings = settings
         self._broker = broker
@@ -66,10 +61,12 @@ class Lane:
         self._id_base = uuid4().hex[8:].encode()
         self._ids = 0
         self._complained_at = -_COMPLAIN_S
+        self._rounds = Rounds(self._peers, settings.heartbeat_s, self._guard)
+        self.beat_s = self._rounds.beat_s
         leavers = Leavers(self._peers)
         self._transport = Transport(socket, self._receive)
         self._transport.watch_leaving(leavers.somebody_left)
-        self._tasks = [gevent.spawn(task) for task in (self._pump, self._tick, leavers.run)]
+        self._tasks = [gevent.spawn(task) for task in (self._pump, self._rounds.run, leavers.run)]
 
     # --- in -------------------------------------------------------------------------------
 
@@ -292,52 +289,16 @@ class Lane:
         except Exception as error:      # a bug of ours, or a value that a user's method should not have sent
             channel.fail(self._broker.report(error) if self._broker else InternalError(str(error)))
 
-    # --- time -----------------------------------------------------------------------------
-
-    def _tick(self):
-        """Beat, look for silent peers, say that there is nothing to say; measure the hub's lag on the way."""
-        pause = self.heartbeat_s / _TICKS
-        while True:
-            due = monotonic() + pause
-            gevent.sleep(pause)
-            self.hub_lag_us.add(max(monotonic() - due, 0) * 1e6)
-            self._look_round()
-
-    def _look_round(self):
-        """Look at every channel, a few at a time: thousands may be due to beat at once, and others have turns too."""
-        now, ends = monotonic(), 0.0
-        for channel in [channel for peer in self._peers.values() for channel in peer.channels.values()]:
-            if now >= ends:
-                gevent.idle(2)      # polls, unlike sleep(0)
-                ends = monotonic() + _LOOK_S
-            now = monotonic()
-            if channel.peer.channels.get(channel.id) is channel:
-                self._guard(channel, self._look_at, channel, now)
-
-    def _look_at(self, channel, now):
-        if channel.beats and now - channel.seen > 2 * self.heartbeat_s:
-            if channel.suspect:
-                logger.info("peer %s lost: silent for %.1f s", channel.peer.id.hex(), now - channel.seen)
-                self.lost_peers += 1
-                channel.give_up(now - channel.seen)
-                return
-            channel.suspect = True      # what has arrived is read before anybody is declared lost
-        else:
-            channel.suspect = False
-        if now >= channel.beat_at and not channel.peer.unsent:      # what waits is a sign of life too, once it is read
-            channel.beat_at = now + self.beat_s
-            channel.beat()
-        channel.keep_alive(now)
-
     # --- looking and ending ---------------------------------------------------------------
 
     def stats(self):
         """Return the lane's counters."""
         return {"frames_in": self.frames_in, "frames_out": self.frames_out,
                 "bad_frames": self.bad_frames + self._transport.malformed, "stray_frames": self.stray_frames,
-                "lost_peers": self.lost_peers, "peers": len(self._peers), "stuck_peers": len(self._stuck),
+                "lost_peers": self.lost_peers + self._rounds.lost,
+                "peers": len(self._peers), "stuck_peers": len(self._stuck),
                 "channels": sum(len(peer.channels) for peer in self._peers.values()),
-                "hub_lag_us": self.hub_lag_us.summary()}
+                "hub_lag_us": self._rounds.hub_lag_us.summary()}
 
     def link(self, callback):
         """Call *callback* if a greenlet of the lane dies; none of them may."""

@@ -77,7 +77,7 @@ def test_heartbeats_do_not_pile_up_before_a_full_pipe(lane):
     lane.send(peer, b"answer")
 
     for beat in range(1, 100):
-        lane._look_at(channel, channel.seen + beat)
+        lane._rounds.look_at(channel, channel.seen + beat)
 
     assert list(peer.unsent) == [b"answer"]
 

@@ -25,7 +25,7 @@ FLOORS = [
     *GROUND,
     {"settings", "store", "policy", "transport", "threaded", "described"},
     {"publishing", "waiting", "expiry", "taking"},
-    {"start", "stores/", "queue", "feed", "steering", "channels", "leavers", "gather"},
+    {"start", "stores/", "queue", "feed", "steering", "channels", "leavers", "rounds", "gather"},
     {"subscription", "requests", "handouts", "consumer_methods"},
     {"fanout", "filtered", "sifter"},
     {"consumers/", "schedule", "receipts", "intake", "outlet"},

@@ -265,11 +265,11 @@ def test_a_heartbeat_is_sent_before_its_time_for_the_lane_looks_only_now_and_the
         stream, = streams_of(server)
         since = stream.seen
 
-        lane_of(server)._look_at(stream, since + 900)
+        lane_of(server)._rounds.look_at(stream, since + 900)
         assert heard_beat(peer, channel)
-        lane_of(server)._look_at(stream, since + 1700)
+        lane_of(server)._rounds.look_at(stream, since + 1700)
         assert not heard_beat(peer, channel)
-        lane_of(server)._look_at(stream, since + 1849)      # one look before its time, and it is not over yet
+        lane_of(server)._rounds.look_at(stream, since + 1849)      # one look before its time, and it is not over yet
 
         assert heard_beat(peer, channel)
 
@@ -297,12 +297,12 @@ def heard_beat(peer, channel):
 
 
 def test_others_have_turns_while_many_channels_are_looked_at(monkeypatch):
-    monkeypatch.setattr("zstreampub.lane._LOOK_S", 0)
+    monkeypatch.setattr("zstreampub.rounds._LOOK_S", 0)
     with serving(heartbeat_s=1000) as (_, server, peer):
         for _ in range(5):
             peer.open_stream("a")
         looked_at, seen = [], []
-        monkeypatch.setattr(lane_of(server), "_look_at", lambda channel, now: looked_at.append(channel))
+        monkeypatch.setattr(lane_of(server)._rounds, "look_at", lambda channel, now: looked_at.append(channel))
 
         def others():
             while len(looked_at) < 5:
@@ -310,14 +310,14 @@ def test_others_have_turns_while_many_channels_are_looked_at(monkeypatch):
                 gevent.idle(2)
 
         other = gevent.spawn(others)
-        lane_of(server)._look_round()
+        lane_of(server)._rounds.go()
         other.get()
 
         assert {1, 2, 3, 4}.intersection(seen)
 
 
 def test_a_channel_that_ends_while_others_are_looked_at_is_left_alone(monkeypatch):
-    monkeypatch.setattr("zstreampub.lane._LOOK_S", 0)
+    monkeypatch.setattr("zstreampub.rounds._LOOK_S", 0)
     with serving(heartbeat_s=1000) as (_, server, peer):
         for _ in range(2):
             peer.open_stream("a")
@@ -329,8 +329,8 @@ def test_a_channel_that_ends_while_others_are_looked_at_is_left_alone(monkeypatc
             second.feed.subscription.end()
             second.close()
 
-        monkeypatch.setattr(lane_of(server), "_look_at", look_at)
-        lane_of(server)._look_round()
+        monkeypatch.setattr(lane_of(server)._rounds, "look_at", look_at)
+        lane_of(server)._rounds.go()
 
         assert looked_at == [first]
 
@@ -342,7 +342,7 @@ def test_a_peer_that_says_nothing_for_two_heartbeats_is_freed():
         while broker.subscriptions or lane_of(server)._peers:
             peer.receive(deadline_s=0.05)
 
-        assert lane_of(server).lost_peers == 1
+        assert lane_of(server).stats()["lost_peers"] == 1
         peer.sync()
 
 
