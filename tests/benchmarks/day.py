@@ -15,7 +15,7 @@ from .payloads import BATCH, OutOfOrder, batch_of, cycle
 
 _TOPICS = 10
 _IN_FLIGHT = 8      # batches
-_QUIET_S = 30       # so long nothing may come, at the end of a phase in which a reader was stopped
+_QUIET_S = 90       # so long nothing may come: three times as long as a reader is stopped, whose clock goes on
 _VISIT_S = 3
 _VISITORS = 2
 
