@@ -5,11 +5,13 @@ or, as one would add that, each call commits its messages to LMDB before they go
 """
 
 import time
+from functools import partial
 from time import perf_counter
 
 import gevent
 import lmdb
 import zerorpc
+from gevent.pool import Group
 from gevent.queue import Queue
 
 from .actors import TOPIC, play_batches, play_singles, play_steadily, timed
@@ -115,7 +117,9 @@ def publish_singles(link, endpoint, source, callers, messages):
 def publish_steadily(link, endpoint, rate, messages):
     """Publish at a steady rate with a stock client; never wait for one message before the next is due."""
     client = zerorpc.Client(endpoint, timeout=_TIMEOUT_S)
-    return play_steadily(link, client.publish, rate, messages)
+    calls = Group()
+    publish, finish = partial(calls.spawn, client.publish), partial(calls.join, raise_error=True)
+    return play_steadily(link, publish, finish, rate, messages)
 
 
 def subscribe(link, endpoint, readers, messages, make_sink):

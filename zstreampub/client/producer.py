@@ -34,7 +34,7 @@ class Producer:
         self._changed.set()
         self._failed = deque(maxlen=_MOST_FAILED)
         self._closed = False
-        self._timer = gevent.get_hub().loop.timer(linger_s)
+        self._timer = gevent.get_hub().loop.timer(linger_s)     # not used where that is 0
         self._lingering = False
 
     def publish(self, topic, payload, *, content_type=None, headers=None, key=None, id=None, unique=None, ttl_s=None):
@@ -96,7 +96,7 @@ class Producer:
         self._pending_bytes += entry.size
         self._gathered.append(entry)
         self._gathered_bytes += entry.size
-        if self._gathered_bytes >= _LINGER_BYTES:
+        if not self._linger_s or self._gathered_bytes >= _LINGER_BYTES:
             self._hand_over()
         elif not self._lingering:
             self._lingering = True

@@ -419,6 +419,15 @@ def test_a_producer_gathers_messages_and_its_futures_give_their_offsets(server, 
     assert len(server.named("append")) == 1
 
 
+def test_without_linger_what_is_published_in_one_turn_leaves_together_and_at_once(server, client):
+    client.about()
+    with client.producer(linger_s=0) as producer:
+        futures = [producer.publish("a", at) for at in range(100)]
+
+        assert [future.get(timeout=DEADLINE_S) for future in futures] == list(range(100))
+    assert len(server.named("append")) == 1
+
+
 def test_what_lingers_is_sent_without_further_calls(server, client):
     producer = client.producer(linger_s=0.001)
 
