@@ -12,7 +12,6 @@ import sys
 import time
 
 import gevent
-import zmq
 
 from zstreampub import serving as served
 from zstreampub.service import Service
@@ -45,7 +44,7 @@ def main():
 
 
 def _ready(server, broker):
-    endpoint = server._events.socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
+    endpoint = server.endpoints[-1]
     print(json.dumps({"endpoint": endpoint, "epoch": broker.epoch}), flush=True)
 
 

@@ -29,10 +29,11 @@ class Peer:
     ``members`` are its channels whose client others wait for: members of consumers, and fetches.
     """
 
-    __slots__ = ("id", "channels", "unsent", "unsent_bytes", "streams", "members", "under_way_bytes")
+    __slots__ = ("id", "transport", "channels", "unsent", "unsent_bytes", "streams", "members", "under_way_bytes")
 
-    def __init__(self, id):
+    def __init__(self, id, transport):
         self.id = id
+        self.transport = transport
         self.channels = {}
         self.unsent = deque()
         self.unsent_bytes = 0
@@ -153,14 +154,14 @@ class Stream(Channel):
         self.feed = feed
         if feed.is_members:
             self.peer.members.add(self)
-        self._send_item(self._head + feed.greeting(self.lane.heartbeat_s))
+        self._send_item(self._head, feed.greeting(self.lane.heartbeat_s))
         self.reserve = _RESERVE
         feed.subscription.on_ready = self.wake
         self.wake()
 
     def move(self, moved):
         """Answer that the client is to subscribe elsewhere, and close."""
-        self.lane.send(self.peer, self._head + wire.pack({"control": "moved", **moved.facts}))
+        self.lane.send(self.peer, self._head, wire.pack({"control": "moved", **moved.facts}))
         self.fail(moved)
 
     def wake(self):
@@ -190,10 +191,10 @@ class Stream(Channel):
                     self._under_way_bytes > _LEAST_BYTES and self._is_under_way_full()):
                 self._short = True
                 break
-            blob = feed.next_item(self._head)
-            if blob is None:
+            item = feed.next_item(self._head)
+            if item is None:
                 break
-            self._send_item(blob)
+            self._send_item(*item)
             if self.peer.channels.get(self.id) is not self:
                 return      # the peer vanished in the middle
             if feed.is_dry:
@@ -211,7 +212,7 @@ class Stream(Channel):
             return
         item = None if self.peer.unsent else self.feed.keepalive()     # an item made has a number and must be sent
         if item is not None:
-            self._send_item(self._head + item)
+            self._send_item(self._head, item)
 
     def lost(self):
         self._close_subscription()
@@ -235,13 +236,14 @@ class Stream(Channel):
         super().fail(error)
         self._close_subscription()
 
-    def _send_item(self, blob):
+    def _send_item(self, *parts):
         self.credit -= 1
         self.spoke_at = monotonic()
         if self.feed.counts_bytes:
-            self._under_way.append(len(blob))
-            self._count_under_way(len(blob))
-        self.lane.send(self.peer, blob)
+            size = sum(map(len, parts))
+            self._under_way.append(size)
+            self._count_under_way(size)
+        self.lane.send(self.peer, *parts)
 
     def _count_under_way(self, size):
         self._under_way_bytes += size
@@ -255,14 +257,14 @@ class Stream(Channel):
         """End by the subscription's error: at once, whatever the client reads."""
         error = self.feed.subscription.error
         if self.credit > 0:
-            self._send_item(self._head + self.feed.end_item())
+            self._send_item(self._head, self.feed.end_item())
         self.send(wire.ERR, wire.error_args(type(error).__name__, self.feed.farewell()))
         self._leave()
 
     def _finish(self):
         """End because ``until`` is reached; that can wait until the client has read what is before it."""
         if self.credit > 0:
-            self._send_item(self._head + self.feed.end_item())
+            self._send_item(self._head, self.feed.end_item())
             self.send(wire.STREAM_DONE, _NIL)
             self._leave()
 

@@ -10,11 +10,10 @@ from collections import deque
 from .compression import ZSTD
 from .errors import ZStreamPubError
 from .store import Gap
-from .wire import pack
+from .wire import bin_head, pack
 
 _FRAME_BYTES = 128 * 1024       # of batches in one item; a single larger batch goes alone
 _FRAME_BATCHES = 256
-_BIN = struct.Struct(">cI")
 _HEADERS_ONLY = pack("headers_only") + pack(True)
 _ARRAY = struct.Struct(">cH")
 
@@ -49,7 +48,7 @@ class Feed:
         return {}
 
     def next_item(self, head=b""):
-        """Return *head* and the next item as one, None if there is nothing to send now."""
+        """Return *head* and the next item, a list of bytes; None if there is nothing to send now."""
         raise NotImplementedError
 
     def keepalive(self):
@@ -104,10 +103,10 @@ class MapFeed(Feed):
             if item is None:
                 return None
             if self._is_control(item):
-                return head + self._tell(item)
+                return [head, self._tell(item)]
             self._open(item)
         self._at += 1
-        return head + self._items.popleft()
+        return [head, self._items.popleft()]
 
     def _open(self, batch):
         items = batch.map_items()
@@ -142,7 +141,7 @@ class BatchFeed(Feed):
     def next_item(self, head=b""):
         if self._in_hand is not None:
             control, self._in_hand = self._in_hand, None
-            return head + self._tell(control)
+            return [head, self._tell(control)]
         take = self.subscription.take
         parts, room, count = [], _FRAME_BYTES, 0
         self.is_dry = False
@@ -153,20 +152,19 @@ class BatchFeed(Feed):
                 break
             if self._is_control(item):
                 if not count:
-                    return head + self._tell(item)
+                    return [head, self._tell(item)]
                 self._in_hand = item
                 break
             count += self._add(parts, item)
             room -= item.size       # plain: the client unpacks an item as a whole
         if not count:
             return None
-        parts[:0] = head, _ARRAY.pack(b"\xdc", count + 1), pack(self._count())
-        return b"".join(parts)
+        return [head, _ARRAY.pack(b"\xdc", count + 1), pack(self._count()), *parts]
 
     def _add(self, parts, batch):
         """Put *batch* into *parts*; return how many elements of the item it is."""
         compressed = self._zstd and self._zstd.parts(batch)
-        parts += compressed or (_BIN.pack(b"\xc6", len(batch.packed)), batch.packed)
+        parts += compressed or (bin_head(len(batch.packed)), batch.packed)
         return 1
 
     def _agreed(self):

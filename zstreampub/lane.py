@@ -1,4 +1,4 @@
-"""The express lane of the server: frames in, frames out, on one ROUTER socket.
+"""The express lane of the server: frames in, frames out.
 
 Publishes, acknowledgements, subscriptions, credit and heartbeats are served here, without a
 greenlet of their own; every other method is handed on (``run_method``). A frame from the
@@ -9,6 +9,7 @@ the wire and decides nothing about messages.
 
 import logging
 from collections import deque
+from functools import partial
 from time import monotonic, perf_counter
 from uuid import uuid4
 
@@ -22,7 +23,7 @@ from .gather import Gatherer
 from .handouts import open_feed
 from .leavers import Leavers
 from .rounds import Rounds
-from .transport import PeerGone, Transport
+from .zmtp.link import PeerGone
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ _MAX_UNSENT_BYTES = 16 << 20    # of answers that wait for room in one peer's pi
 
 
 class Lane:
-    """Serves *broker* (or None: only methods) on *socket*.
+    """Serves *broker* (or None: only methods) to who comes by the transports that are attached.
 
     ``express`` has the names of the methods that the lane serves itself; ``run_method(peer, header,
     name, args)`` is called for each other request, and for publishes too while ``hooks.wanted``.
@@ -42,7 +43,7 @@ class Lane:
     and returns what is to be called when it has ended.
     """
 
-    def __init__(self, socket, broker, settings, express, run_method, hooks):
+    def __init__(self, broker, settings, express, run_method, hooks):
         self.heartbeat_s = settings.heartbeat_s
         self.keepalive_s = settings.keepalive_s
         self.max_credit = settings.max_credit
@@ -58,24 +59,31 @@ class Lane:
         self._line = deque()
         self._work = Event()
         self._closed = False
+        self._roomy = []            # ids: of the stuck, those that have room again
         self._id_base = uuid4().hex[8:].encode()
         self._ids = 0
         self._complained_at = -_COMPLAIN_S
         self._rounds = Rounds(self._peers, settings.heartbeat_s, self._guard)
         self.beat_s = self._rounds.beat_s
         leavers = Leavers(self._peers)
-        self._transport = Transport(socket, self._receive)
-        self._transport.watch_leaving(leavers.somebody_left)
+        self._somebody_left = leavers.somebody_left
+        self._transports = []
         self._tasks = [gevent.spawn(task) for task in (self._pump, self._rounds.run, leavers.run)]
 
     # --- in -------------------------------------------------------------------------------
 
-    def _receive(self, identity, blob):
+    def attach(self, make):
+        """Serve also who comes by the transport that ``make(lane, receive)`` returns; return it."""
+        transport = make(self, partial(self._receive, len(self._transports)))
+        self._transports.append(transport)
+        return transport
+
+    def _receive(self, number, identity, blob):
         self.frames_in += 1
         try:
             header, name, args = wire.unpack_event(blob)
         except RequestError as error:
-            self._refuse(identity, error)
+            self._refuse(number, identity, error)
             return
         channel_id = header.get("response_to")
         peer = self._peers.get(identity)
@@ -91,7 +99,7 @@ class Lane:
             self.stray_frames += 1      # control of a channel that never was
         else:
             if peer is None:
-                peer = self._peers[identity] = Peer(identity)
+                peer = self._peers[identity] = Peer(identity, self._transports[number])
             self._request(peer, header, name, args)
 
     def _request(self, peer, header, name, args):
@@ -173,11 +181,11 @@ class Lane:
         """Whether *error* goes to the caller as it is: ours, or one that a user's own hook raised."""
         return isinstance(error, ZStreamPubError) or self._hooks.wanted
 
-    def _refuse(self, identity, error):
+    def _refuse(self, number, identity, error):
         self.bad_frames += 1
         reply_to = error.facts.get("reply_to")
         if reply_to is not None:
-            peer = self._peers.get(identity) or Peer(identity)
+            peer = self._peers.get(identity) or Peer(identity, self._transports[number])
             if reply_to not in peer.channels and not self._is_deaf(peer):
                 self._peers[identity] = peer
                 Channel(self, peer, reply_to).fail(error)
@@ -194,20 +202,20 @@ class Lane:
         self._ids += 1
         return b"%08x" % (self._ids & 0xFFFFFFFF) + self._id_base
 
-    def send(self, peer, blob):
-        """Send *blob* to *peer*, or keep it until its pipe has room; return whether it left."""
+    def send(self, peer, *parts):
+        """Send *parts*, one frame, to *peer*, or keep them until its pipe has room; return whether they left."""
         if self._closed:
             return False        # the broker may outlive the server, and so may an answer that it owes
         if not peer.unsent:
             try:
-                if self._transport.send(peer.id, blob):
+                if peer.transport.send(peer.id, *parts):
                     self.frames_out += 1
                     return True
             except PeerGone:
                 self.lose(peer)
                 return False
-        peer.unsent.append(blob)
-        peer.unsent_bytes += len(blob)
+        peer.unsent.append(parts)
+        peer.unsent_bytes += sum(map(len, parts))
         self._stuck[peer.id] = peer
         self._work.set()
         return False
@@ -238,6 +246,23 @@ class Lane:
             channel.lost()
         self.release(peer)
 
+    def watched(self, transport):
+        """Have those who leave *transport*, which does not tell who they were, found out; return it."""
+        transport.watch_leaving(self._somebody_left)
+        return transport
+
+    def left(self, id):
+        """Learn that the peer *id* has left."""
+        peer = self._peers.get(id)
+        if peer is not None:
+            self.lose(peer)
+
+    def emptied(self, id):
+        """Learn that there is room again for the peer *id*."""
+        if id in self._stuck:
+            self._roomy.append(id)
+            self._work.set()
+
     def _pump(self):
         retry_at = 0.0
         while True:
@@ -246,9 +271,12 @@ class Lane:
             else:
                 self._work.wait(_STUCK_S if self._stuck else None)
             self._work.clear()
+            roomy, self._roomy = self._roomy, []
             if self._stuck and monotonic() >= retry_at:     # not at every turn: others may be busy
-                self._send_stuck()
+                self._send_stuck(tuple(self._stuck.values()))
                 retry_at = monotonic() + _STUCK_S
+            elif roomy:
+                self._send_stuck([self._stuck[id] for id in roomy if id in self._stuck])
             self._pump_turn()
 
     def _pump_turn(self):
@@ -259,8 +287,8 @@ class Lane:
             if stream.peer.channels.get(stream.id) is stream:
                 self._guard(stream, stream.pump)
 
-    def _send_stuck(self):
-        for peer in tuple(self._stuck.values()):
+    def _send_stuck(self, peers):
+        for peer in peers:
             self._send_backlog(peer)
             if not peer.unsent:
                 self._stuck.pop(peer.id, None)
@@ -271,16 +299,16 @@ class Lane:
 
     def _send_backlog(self, peer):
         while peer.unsent:
-            blob = peer.unsent[0]
+            parts = peer.unsent[0]
             try:
-                if not self._transport.send(peer.id, blob):
+                if not peer.transport.send(peer.id, *parts):
                     return
             except PeerGone:
                 self.lose(peer)
                 return
             self.frames_out += 1
             peer.unsent.popleft()
-            peer.unsent_bytes -= len(blob)
+            peer.unsent_bytes -= sum(map(len, parts))
 
     def _guard(self, channel, step, *args):
         """Run *step* of *channel*; an unexpected error ends this channel and no other."""
@@ -294,7 +322,8 @@ class Lane:
     def stats(self):
         """Return the lane's counters."""
         return {"frames_in": self.frames_in, "frames_out": self.frames_out,
-                "bad_frames": self.bad_frames + self._transport.malformed, "stray_frames": self.stray_frames,
+                "bad_frames": self.bad_frames + sum(one.malformed for one in self._transports),
+                "stray_frames": self.stray_frames,
                 "lost_peers": self.lost_peers + self._rounds.lost,
                 "peers": len(self._peers), "stuck_peers": len(self._stuck),
                 "channels": sum(len(peer.channels) for peer in self._peers.values()),
@@ -302,8 +331,7 @@ class Lane:
 
     def link(self, callback):
         """Call *callback* if a greenlet of the lane dies; none of them may."""
-        self._transport.link(callback)
-        for task in self._tasks:
+        for task in (*self._transports, *self._tasks):
             task.link(callback)
 
     def flush(self, timeout_s):
@@ -320,7 +348,8 @@ class Lane:
         self._closed = True
         for task in self._tasks:
             task.kill(block=False)
-        self._transport.close(linger_ms)
+        for transport in self._transports:
+            transport.close(linger_ms)
         for peer in tuple(self._peers.values()):
             for channel in tuple(peer.channels.values()):
                 channel.lost()

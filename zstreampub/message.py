@@ -205,6 +205,8 @@ class Batch:
     def payloads(self):
         """The payloads as msgpack values, a list; an :class:`Undecodable` where a value is broken."""
         columns = self._columns
+        if self.count == 1 and not columns.flags & HAS_LENGTHS:     # the usual one: all of the column is its payload
+            return [unpack_payload(columns.payloads)]
         values = unpack_column(columns.payloads, columns.lengths(self.count))
         if values is None:      # the slow way finds the one bad payload
             return [unpack_payload(raw) for raw in columns.raw_payloads(self.count)]

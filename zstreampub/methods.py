@@ -115,8 +115,10 @@ class MethodCall(Channel):
         super().close()
 
     def lost(self):
-        if self._task is not None and self._task is not gevent.getcurrent():
-            self._task.kill(zerorpc.LostRemote("the client is gone"), block=False)
+        task = self._task
+        if task is not None and task is not gevent.getcurrent():
+            has_begun = task.gr_frame is not None       # what has not could not catch it: gevent would print it
+            task.kill(zerorpc.LostRemote("the client is gone") if has_begun else gevent.GreenletExit, block=False)
 
 
 class Functor:

@@ -5,38 +5,32 @@ hooks and middleware. The hot calls of a :class:`~zstreampub.service.Service` go
 lane; everything else through zerorpc's patterns on channels of ours.
 """
 
-import errno
 import gc
 import logging
 import resource
 import sys
 from contextlib import suppress
 
-import gevent
 import zerorpc
-import zmq
 from gevent.event import Event
 from zerorpc.core import ServerBase
-from zerorpc.events import Events
 
 from .allocator import keep_freed_memory
-from .errors import BindError, InvalidOption
+from .errors import InvalidOption
 from .lane import Lane
 from .methods import Functor, Hooked, MethodCall
 from .requests import PUBLISHING
 from .service import Service
 from .settings import Settings
+from .sockets import Sockets
 from .steering import SETTLING
 
 logger = logging.getLogger(__name__)
 
 _FRAME_SLACK = 64 * 1024        # over max_batch_bytes, for the envelope of the largest batch
-_PIPE_FRAMES = 1_000            # that wait for one peer inside ZeroMQ, then its pipe is full
 _LINGER_MS = 2_000
-_PROBE_AFTER_S = 30             # of silence: whether the machine of an idle connection is still there (Linux: 2 h)
-_PROBE_EVERY_S = 10
 _SWITCH_S = 0.0005              # see tune_process()
-_GARBAGE_OBJECTS = 50_000       # see tune_process()
+_YOUNG_OBJECTS, _YOUNG_ROUNDS = 5_000, 10_000   # see tune_process()
 
 
 class Server(zerorpc.Server):
@@ -54,7 +48,7 @@ class Server(zerorpc.Server):
         if heartbeat is not None and heartbeat != settings.heartbeat_s:
             raise InvalidOption("Set heartbeat_s in the Settings of the broker.", option="heartbeat")
         self._context = context or zerorpc.Context.get_instance()
-        self._events = LaneEvents(self._context, settings.max_batch_bytes + _FRAME_SLACK)
+        self._events = Sockets(self._context, settings.max_batch_bytes + _FRAME_SLACK)
         service, own = (self, Server) if methods is None else (methods, zerorpc.Server)
         name = name or ServerBase._extract_name(service)
         ServerBase.__init__(self, self._events, ServerBase._filter_methods(own, self, service), name,
@@ -63,9 +57,11 @@ class Server(zerorpc.Server):
                          for name, method in self._methods.items()}
         self._stopped = Event()
         self._failure = None
+        self._closed = False
         hooks = Hooked(self._context)
-        self._lane = Lane(self._events.socket, self._broker, settings, _express(methods), self._run_method, hooks)
+        self._lane = Lane(self._broker, settings, _express(methods), self._run_method, hooks)
         self._lane.link(self._lane_died)
+        self._events.serve(self._attach)
         if self._broker is not None:
             self._broker.on_failed = self._store_died
             self._broker.server_stats = self._lane.stats
@@ -96,8 +92,9 @@ class Server(zerorpc.Server):
 
     def close(self):
         """Close the socket and all its channels; the broker stays open for who embeds it."""
-        if self._events.closed:
+        if self._closed:
             return
+        self._closed = True
         self.stop()
         self._lane.close(_LINGER_MS)
         self._events.close()
@@ -107,8 +104,13 @@ class Server(zerorpc.Server):
         self._lane.register(call)
         call.run(self._methods, header, name, args)
 
+    def _attach(self, make):
+        transport = self._lane.attach(make)
+        transport.link(self._lane_died)
+        return transport
+
     def _lane_died(self, task):
-        if not self._events.closed:
+        if not self._closed:
             self._fail(task.exception or RuntimeError("a greenlet of the lane ended"))
 
     def _store_died(self, error):
@@ -118,45 +120,6 @@ class Server(zerorpc.Server):
         logger.critical("the server stops: %s: %s", type(error).__name__, error)
         self._failure = error
         self._stopped.set()
-
-
-class LaneEvents(Events):
-    """What zerorpc.Server calls its events: here a plain pyzmq ROUTER that the lane drains.
-
-    ``bind``, ``connect`` and ``setsockopt`` are inherited; zerorpc's own sender, receiver
-    and dispatcher are never started.
-    """
-
-    recv_is_supported = False       # or ChannelMultiplexer starts its dispatcher
-    emit_is_supported = True
-
-    def __init__(self, context, max_frame_bytes):
-        self._debug = False
-        self._zmq_socket_type = zmq.ROUTER
-        self._context = context
-        self._zmq = zmq.Context()
-        self.closed = False
-        self.endpoints: list[str] = []
-        self.socket = self._socket = self._zmq.socket(zmq.ROUTER)
-        self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, max_frame_bytes)
-        self.socket.setsockopt(zmq.SNDHWM, _PIPE_FRAMES)
-        self.socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
-        self.socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, _PROBE_AFTER_S)
-        self.socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, _PROBE_EVERY_S)
-        self.socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
-
-    def bind(self, endpoint, resolve=True):
-        for one in self._resolve_endpoint(endpoint, resolve):
-            self.socket.bind(one)
-            self.endpoints.append(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"))
-
-    def close(self):
-        """End the ZeroMQ context; waits outside the hub for what is still being sent."""
-        if not self.closed:
-            self.closed = True
-            self.socket.close(linger=0)
-            gevent.get_hub().threadpool.apply(self._zmq.term)
 
 
 def _express(methods):
@@ -171,31 +134,19 @@ def tune_process():
     """Make this process a good one for a server that has it to itself.
 
     The thread switch interval is set to 0.5 ms: with Python's 5 ms the writer thread waits that long for a busy hub, at
-    every commit. Garbage is collected after 50,000 new objects rather than 700: nothing here makes circles, and to
-    look at a million pending messages holds the hub for 0.3 s. Freed memory is kept at hand (see allocator.py).
+    every commit. Only what is new is looked at for garbage, often, so that it is little (some 5,000 objects, 1 ms), and
+    the rest next to never: nothing here makes circles, and to look at the objects of 10,000 subscriptions holds the hub
+    for 0.1 s, at a million pending messages for 0.3 s. Freed memory is kept at hand (see allocator.py).
     It may open as many files as the system lets it.
     """
     keep_freed_memory()
     sys.setswitchinterval(_SWITCH_S)
-    gc.set_threshold(_GARBAGE_OBJECTS)
+    gc.set_threshold(_YOUNG_OBJECTS, _YOUNG_ROUNDS)
     _allow_connections()
 
 
 def _allow_connections():
-    """Raise the soft limit of open files, often 1,024, to the hard one: each connection is a file.
-
-    ZeroMQ spins on a whole core while there is a connection that it cannot accept.
-    """
+    """Raise the soft limit of open files, often 1,024, to the hard one: each connection is a file."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):     # some systems refuse their own "unlimited"
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def bind_all(server, endpoints):
-    """Have *server* listen on *endpoints*. Raises BindError."""
-    for endpoint in endpoints:
-        try:
-            server.bind(endpoint)
-        except zmq.ZMQError as error:
-            hint = " Is another server running there?" if error.errno == errno.EADDRINUSE else ""
-            raise BindError(f"Cannot bind {endpoint}: {zmq.strerror(error.errno)}.{hint}") from error

@@ -71,9 +71,10 @@ class Service(ConsumerMethods):
                 if item is None and subscription.ended:
                     break
                 if item is None and not ready.wait():
-                    item = feed.keepalive()
+                    alive = feed.keepalive()
+                    item = alive and [alive]
                 if item is not None:
-                    yield _plain(item)
+                    yield _plain(b"".join(item))
             yield _plain(feed.end_item())
             if subscription.error is not None:
                 raise subscription.error

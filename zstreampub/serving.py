@@ -5,8 +5,9 @@ import signal
 import gevent
 
 from .broker import Broker
-from .server import Server, bind_all, tune_process
+from .server import Server, tune_process
 from .service import Service
+from .sockets import bind_all
 from .workers import Workers
 
 

@@ -13,6 +13,8 @@ import gevent
 import zmq
 from gevent.hub import Waiter
 
+from .zmtp.link import PeerGone
+
 _SEND = int(zmq.NOBLOCK)    # plain integers: combining zmq's own takes longer than looking at a socket
 _SEND_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
@@ -20,10 +22,6 @@ _ZERO_COPY = 1 << 20        # below, a copy is cheaper: what pyzmq does not copy
 _TURN_S = 0.002             # how long one turn of the drain may hold the hub
 _TURN_FRAMES = 32           # how often it looks at the clock
 _SAFETY_S = 1.0             # a lost edge costs at most this; none was seen
-
-
-class PeerGone(Exception):
-    """The peer of a ROUTER has disconnected (EHOSTUNREACH)."""
 
 
 class Transport:
@@ -51,12 +49,12 @@ class Transport:
         self._safety.start(self._bell.switch, None)
         self._drain_task = gevent.spawn(self._drain)
 
-    def send(self, peer, blob):
-        """Send *blob* now and return True; return False if the pipe to *peer* is full.
+    def send(self, peer, *parts):
+        """Send *parts* as one frame now and return True; return False if the pipe to *peer* is full.
 
         Never waits. Raises PeerGone if a ROUTER's peer has left.
         """
-        send = self._send
+        send, blob = self._send, b"".join(parts)
         try:
             if peer is not None:
                 send(peer, _SEND_MORE)

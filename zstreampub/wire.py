@@ -5,6 +5,8 @@ message; ``header`` has ``message_id``, ``v`` (3) and, in answers, ``response_to
 A channel is named by the ``message_id`` of the request that opened it.
 """
 
+import struct
+
 import msgpack
 
 from .errors import InvalidPayload, MalformedRequest
@@ -16,9 +18,11 @@ MAX_ELEMENTS = 1 << 17      # of one array or map: msgpack sets the room aside b
 MAX_CONTAINERS = 1 << 20    # lists, maps and ext values of one frame: one byte on the wire, 70 and more in memory
 MAX_ID_BYTES = 128
 
-pack = msgpack.Packer(use_bin_type=True).pack
+_packer = msgpack.Packer(use_bin_type=True)
+pack = _packer.pack
 
 _LARGE_BYTES = 256 * 1024   # a smaller frame cannot have enough containers to do harm
+_BIN = struct.Struct(">cI")
 _EXT_COST = 8               # an ext value takes as long to make as so many lists
 _LIMITS = dict(max_array_len=MAX_ELEMENTS, max_map_len=MAX_ELEMENTS)
 _NAMES = {name: pack(name) for name in (OK, ERR, STREAM, STREAM_DONE, HEARTBEAT, MORE)}
@@ -57,7 +61,25 @@ def unpack_event(blob):
 
 def request(message_id, name, args):
     """Return the bytes that open a channel named *message_id*; *args* is a list."""
-    return b"".join((_REQUEST_HEAD, pack(message_id), pack(name), pack(args)))
+    return request_head(message_id, name) + pack(args)
+
+
+def request_head(message_id, name):
+    """Return the bytes of a request up to its args."""
+    return b"".join((_REQUEST_HEAD, pack(message_id), pack(name)))
+
+
+def list_parts(values):
+    """Return the parts of *values*, packed as a list; bytes are parts as they are, not copied."""
+    parts = [_packer.pack_array_header(len(values))]
+    for value in values:
+        parts += (bin_head(len(value)), value) if type(value) is bytes else (pack(value),)
+    return parts
+
+
+def bin_head(size):
+    """Return what stands before *size* bytes."""
+    return _BIN.pack(b"\xc6", size)
 
 
 def answer_head(channel_id, message_id, name):

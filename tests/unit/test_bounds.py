@@ -23,19 +23,16 @@ class FullPipes:
 
     malformed = 0
 
-    def __init__(self, *_):
+    def __init__(self):
         self.open = False
         self.sent = []
         self.took_one = Event()
 
-    def send(self, peer, blob):
+    def send(self, peer, *parts):
         if self.open:
-            self.sent.append((peer, blob))
+            self.sent.append((peer, b"".join(parts)))
             self.took_one.set()
         return self.open
-
-    def watch_leaving(self, left):
-        pass
 
     def close(self, linger_ms):
         pass
@@ -51,40 +48,61 @@ class Restless(Channel):
 
 
 @pytest.fixture
-def lane(monkeypatch):
-    monkeypatch.setattr(lane_module, "Transport", FullPipes)
-    one = Lane(None, None, Settings(), frozenset(), None, None)
+def lane():
+    one = Lane(None, Settings(), frozenset(), None, None)
     yield one
     one.close()
 
 
-def test_a_full_pipe_is_tried_again_while_others_are_busy(lane):
-    peer, busy = Peer(b"full"), Restless(lane, Peer(b"busy"), b"id")
+@pytest.fixture
+def pipes(lane):
+    return lane.attach(lambda *_: FullPipes())
+
+
+def test_a_full_pipe_is_tried_again_while_others_are_busy(lane, pipes):
+    peer, busy = Peer(b"full", pipes), Restless(lane, Peer(b"busy", pipes), b"id")
     lane.register(busy)
     lane.line_up(busy)
     lane.send(peer, b"answer")
 
-    lane._transport.open = True
+    pipes.open = True
 
     with gevent.Timeout(10):
-        lane._transport.took_one.wait()
-    assert lane._transport.sent == [(b"full", b"answer")]
+        pipes.took_one.wait()
+    assert pipes.sent == [(b"full", b"answer")]
 
 
-def test_heartbeats_do_not_pile_up_before_a_full_pipe(lane):
-    peer = Peer(b"full")
+def test_who_has_room_again_is_sent_to_at_once_and_the_others_are_left_alone(lane, pipes, monkeypatch):
+    monkeypatch.setattr(lane_module, "_STUCK_S", 1000)
+    for name in (b"one", b"two"):
+        lane.send(Peer(name, pipes), b"answer")
+    gevent.idle()
+    pipes.open = True
+
+    for id in (b"two", b"two", b"nobody"):
+        lane.emptied(id)
+
+    with gevent.Timeout(10):
+        pipes.took_one.wait()
+    gevent.idle()
+    assert pipes.sent == [(b"two", b"answer")]
+    assert list(lane._stuck) == [b"one"]
+
+
+def test_heartbeats_do_not_pile_up_before_a_full_pipe(lane, pipes):
+    peer = Peer(b"full", pipes)
     channel = Channel(lane, peer, b"id")
     lane.send(peer, b"answer")
 
     for beat in range(1, 100):
         lane._rounds.look_at(channel, channel.seen + beat)
 
-    assert list(peer.unsent) == [b"answer"]
+    assert list(peer.unsent) == [(b"answer",)]
 
 
-def test_a_large_answer_to_who_does_not_read_becomes_a_small_one(lane, monkeypatch):
+def test_a_large_answer_to_who_does_not_read_becomes_a_small_one(lane, pipes, monkeypatch):
     monkeypatch.setattr(lane_module, "_MAX_UNSENT_BYTES", 1000)
-    context, peer = zerorpc.Context(), Peer(b"full")
+    context, peer = zerorpc.Context(), Peer(b"full", pipes)
     methods = {"large": Functor(zerorpc.rep(lambda: bytes(900)))}
 
     calls = [MethodCall(lane, peer, b"%d" % number, context) for number in range(5)]
@@ -93,7 +111,7 @@ def test_a_large_answer_to_who_does_not_read_becomes_a_small_one(lane, monkeypat
         call.run(methods, {"message_id": call.id, "v": 3}, "large", [])
     gevent.joinall([call._task for call in calls])
 
-    names = [wire.unpack_event(blob)[1:] for blob in peer.unsent]
+    names = [wire.unpack_event(blob)[1:] for (blob,) in peer.unsent]
     assert [name for name, _ in names] == ["OK", "OK", "ERR", "ERR", "ERR"]
     assert all(args[0] == "LimitExceeded" for _, args in names[2:])
 

@@ -1,12 +1,12 @@
 """Streams of the lane by themselves: what a client gets for the credit that it grants."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import gevent
 import pytest
 from gevent.event import Event
 
-from zstreampub import lane as lane_module
 from zstreampub import wire
 from zstreampub.broker import Broker
 from zstreampub.lane import Lane
@@ -17,12 +17,13 @@ class Pipe:
 
     malformed = 0
 
-    def __init__(self, *_):
+    def __init__(self, receive):
+        self.receive = partial(receive, b"peer")
         self.events = []
         self._took_one = Event()
 
-    def send(self, _, blob):
-        self.events.append(wire.unpack_event(blob)[1:])
+    def send(self, _, *parts):
+        self.events.append(wire.unpack_event(b"".join(parts))[1:])
         self._took_one.set()
         return True
 
@@ -32,53 +33,54 @@ class Pipe:
                 self._took_one.clear()
                 self._took_one.wait()
 
-    def watch_leaving(self, left):
-        pass
-
     def close(self, linger_ms):
         pass
 
 
 @pytest.fixture
-def lane(monkeypatch):
-    monkeypatch.setattr(lane_module, "Transport", Pipe)
+def lane():
     with Broker.open("memory:") as broker:
         hooks = SimpleNamespace(wanted=False)
-        one = Lane(None, broker, broker.settings, frozenset(["subscribe"]), None, hooks)
+        one = Lane(broker, broker.settings, frozenset(["subscribe"]), None, hooks)
         yield one
         one.close()
 
 
+@pytest.fixture
+def pipe(lane):
+    return lane.attach(lambda _, receive: Pipe(receive))
+
+
 @pytest.mark.parametrize("form", ["map", "batch"])
-def test_a_stream_that_has_reached_its_end_uses_the_last_credits_to_say_so(lane, form):
+def test_a_stream_that_has_reached_its_end_uses_the_last_credits_to_say_so(lane, pipe, form):
     lane._broker.publish("a", 1)
-    lane._receive(b"peer", wire.request(b"id", "subscribe", ["a", {"start": 0, "until": 1, "format": form}]))
+    pipe.receive(wire.request(b"id", "subscribe", ["a", {"start": 0, "until": 1, "format": form}]))
 
-    lane._receive(b"peer", wire.answer(b"id", b"more", wire.MORE, wire.pack((3,))))
-    lane._transport.wait_for(wire.STREAM_DONE)
+    pipe.receive(wire.answer(b"id", b"more", wire.MORE, wire.pack((3,))))
+    pipe.wait_for(wire.STREAM_DONE)
 
-    names = [name for name, _ in lane._transport.events]
+    names = [name for name, _ in pipe.events]
     assert names == [wire.STREAM] * 3 + [wire.STREAM_DONE]
-    assert lane._transport.events[2][1]["why"] == "until"
+    assert pipe.events[2][1]["why"] == "until"
     assert not lane._broker.subscriptions
 
 
 @pytest.mark.parametrize("form", ["map", "batch"])
-def test_credit_sends_what_waited_for_it_and_makes_no_work_for_a_stream_that_has_enough(lane, form):
+def test_credit_sends_what_waited_for_it_and_makes_no_work_for_a_stream_that_has_enough(lane, pipe, form):
     def grant(count):
-        lane._receive(b"peer", wire.answer(b"id", b"more", wire.MORE, wire.pack((count,))))
+        pipe.receive(wire.answer(b"id", b"more", wire.MORE, wire.pack((count,))))
 
-    lane._receive(b"peer", wire.request(b"id", "subscribe", ["a", {"format": form}]))
-    lane._transport.wait_for(wire.STREAM)
+    pipe.receive(wire.request(b"id", "subscribe", ["a", {"format": form}]))
+    pipe.wait_for(wire.STREAM)
     grant(3)
     for number in range(2):     # two credits are kept in reserve: there is one to use
         lane._broker.publish("a", number)
     gevent.idle()
-    sent_with_one = len(lane._transport.events) - 1
+    sent_with_one = len(pipe.events) - 1
 
     grant(10)
     gevent.idle()
-    sent_with_more = len(lane._transport.events) - 1
+    sent_with_more = len(pipe.events) - 1
     grant(1)
 
     assert (sent_with_one, sent_with_more) == (1, 2)

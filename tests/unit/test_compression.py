@@ -98,7 +98,7 @@ def test_a_feed_sends_what_shrinks_as_ext_and_the_rest_as_bytes(zstd):
     feed = BatchFeed(stage.broker, stage.subscribe("a", start=0).subscription, zstd)
     stage.store.settle()
 
-    greeting, item = msgpack.unpackb(feed.greeting(5.0)), msgpack.unpackb(feed.next_item())
+    greeting, item = msgpack.unpackb(feed.greeting(5.0)), msgpack.unpackb(b"".join(feed.next_item()))
 
     number, compressed, plain = item
     assert (greeting["compression"], number) == ("zstd", 1)
@@ -114,7 +114,7 @@ def test_an_item_is_bounded_by_what_it_unpacks_to(zstd):
     feed = BatchFeed(stage.broker, stage.subscribe("a", start=0).subscription, zstd)
     stage.store.settle()
 
-    _, *parts = msgpack.unpackb(feed.next_item())
+    _, *parts = msgpack.unpackb(b"".join(feed.next_item()))
 
     assert len(parts) == 7      # 128 KiB of them, not of what they were compressed to
 

@@ -27,7 +27,7 @@ def drain(stage, feed):
         item = feed.next_item()
         if item is None:
             return found
-        found.append((msgpack.unpackb(item), feed.position))
+        found.append((msgpack.unpackb(b"".join(item)), feed.position))
 
 
 def test_maps_come_one_by_one_and_the_position_follows_them():

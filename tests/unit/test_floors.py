@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zstreampub"
 GROUND = [      # what server and client share
     {"errors", "stats", "version", "clock", "logs", "allocator"},
     {"topics", "wire", "payload", "checks", "threads/", "disk/"},
-    {"columns", "codecs"},
+    {"columns", "codecs", "zmtp/"},
     {"single"},
     {"message", "compression"},
     {"views/", "filters/"},
@@ -30,7 +30,7 @@ FLOORS = [
     {"fanout", "filtered", "sifter"},
     {"consumers/", "schedule", "receipts", "intake", "outlet"},
     {"broker"},
-    {"service", "methods", "lane"},
+    {"service", "methods", "lane", "sockets"},
     {"server"},
     {"workers/"},
     {"serving"},
@@ -41,7 +41,7 @@ FLOORS = [
 # Towers stand beside the floors: a tower imports what is listed, and only the cli, the roof
 # and what opens either a server's or a store of one's own import it. Nobody imports "aio/" but its users.
 TOWERS = {
-    "client/": set().union(*GROUND, {"transport", "spool/"}),
+    "client/": set().union(*GROUND, {"spool/"}),
     "receive/": set().union(*GROUND, {"client/", "spool/"}),
     "spool/": set().union(*GROUND),
     "aio/": set().union(*GROUND, {"client/"}),
@@ -51,8 +51,8 @@ TOWER_VISITORS = {"cli/", "facade/", "__init__"}
 # A dependency is imported only by the files behind its door.
 DOORS = {
     "lmdb": {"disk/"},
-    "zerorpc": {"service", "methods", "server"},
-    "zmq": {"transport", "server", "client/connection", "receive/zeromq"},
+    "zerorpc": {"service", "methods", "sockets", "server"},
+    "zmq": {"transport", "sockets", "receive/zeromq"},
     "click": {"cli/"},
     "rich": {"cli/"},
     "cbor2": {"codecs"},

@@ -59,7 +59,7 @@ def feed_of(broker, form, *things):
 def drain(feed):
     items = []
     while (item := feed.next_item()) is not None:
-        items.append(msgpack.unpackb(item))
+        items.append(msgpack.unpackb(b"".join(item)))
     return items
 
 

@@ -19,7 +19,7 @@ class Asked:
     """A channel that notes when it is asked for a sign of life."""
 
     def __init__(self, peers, number, gone=False):
-        self.peer = Peer(b"%d" % number)
+        self.peer = Peer(b"%d" % number, None)
         self.peer.members.add(self)
         self.peers, self.gone, self.beats, self.asked = peers, gone, 0, Event()
         peers[self.peer.id] = self.peer

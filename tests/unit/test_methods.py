@@ -11,7 +11,9 @@ from gevent.event import Event
 import zstreampub
 from tests.raw_peer import RawPeer
 from zstreampub.broker import Broker
+from zstreampub.channels import Peer
 from zstreampub.errors import InvalidOption
+from zstreampub.methods import MethodCall
 from zstreampub.server import Server
 from zstreampub.service import Service
 
@@ -181,6 +183,21 @@ def test_a_stream_ends_when_its_client_has_left(own):
 
         assert own.left.wait(10)
         assert call(peer, "add", 1, 2) == ("OK", [3])
+
+
+def test_a_call_whose_client_leaves_before_it_has_begun_is_dropped_without_a_word(served, own, capfd):
+    server, peer = served
+    left = Peer(b"left", server._events._router)
+    early = MethodCall(server._lane, left, b"1", zerorpc.Context())
+    server._lane.register(early)
+    server._lane._peers[left.id] = left
+
+    early.run(server._methods, {"message_id": b"1", "v": 3}, "count", [5])
+    server._lane.left(left.id)
+
+    assert call(peer, "add", 1, 2) == ("OK", [3])
+    assert own.sent == 0 and not own.left.is_set()
+    assert capfd.readouterr().err == ""
 
 
 # --- what the server is made of ------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections import deque
 import gevent
 
 from ..errors import InvalidOption, StaleDelivery
-from .calls import Call
+from .calls import Request
 from .futures import Future
 from .publisher import again
 
@@ -133,7 +133,7 @@ class Acks:
                            verb, unasked.first, self.consumer, type(error).__name__, error)
 
 
-class Settle(Call):
+class Settle(Request):
     """One request about deliveries, and the futures that share its answer."""
 
     def __init__(self, channels, acks, key, said, resent):

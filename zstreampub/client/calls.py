@@ -15,8 +15,8 @@ from ..errors import (
 )
 
 
-class Call:
-    """A request that waits for ``OK`` or ``ERR``.
+class Request:
+    """What waits for ``OK`` or ``ERR``; :meth:`settle` takes it.
 
     With *retry* it is sent again on the next connection if this one is lost, and if the
     server answers that it is about to stop; so it must be a request that may run twice.
@@ -25,35 +25,20 @@ class Call:
     def __init__(self, channels, method, args, timeout_s, retry):
         self.id = channels.new_id()
         self.timeout_s = timeout_s
-        self.future = AsyncResult()
         self._channels = channels
         self._method = method
         self._args = args
         self._retry = retry
         self._sent = False
 
-    def check(self):
-        """Raise InvalidPayload unless the arguments can be sent; return self."""
-        try:
-            wire.pack((self._method, self._args))
-        except Exception as error:      # TypeError, OverflowError, UnicodeError, ValueError, RecursionError
-            raise InvalidPayload(f"The arguments of {self._method!r} cannot be carried as msgpack: {error}.") from error
-        return self
-
-    def ask(self):
-        """Send it and wait for the answer; return that, or raise its error."""
-        self.check()
-        self._channels.expire(self)
-        self._channels.open(self)
-        try:
-            return self.future.get()
-        finally:
-            self._channels.forget(self)     # whoever waited may have been killed
-
     def frames(self):
         """Return what opens the channel."""
         self._sent = True
-        return (wire.request(self.id, self._method, self._args),)
+        return ((wire.request(self.id, self._method, self._args),),)
+
+    def settle(self, value, error):
+        """Take the outcome; called once."""
+        raise NotImplementedError
 
     def on_event(self, name, args):
         """Take an event of this channel; it must come from the server."""
@@ -85,16 +70,41 @@ class Call:
         text = f"{reached} {self._channels.server} within {self.timeout_s} s for {self._method!r}."
         self._end(None, RequestTimeout(text, timeout_s=self.timeout_s))
 
+    def _end(self, value, error):
+        self._channels.forget(self)
+        self.settle(value, error)
+
+
+class Call(Request):
+    """A request of one caller, who waits for ``future``."""
+
+    def __init__(self, channels, method, args, timeout_s, retry):
+        super().__init__(channels, method, args, timeout_s, retry)
+        self.future = AsyncResult()
+
+    def check(self):
+        """Raise InvalidPayload unless the arguments can be sent; return self."""
+        try:
+            wire.pack((self._method, self._args))
+        except Exception as error:      # TypeError, OverflowError, UnicodeError, ValueError, RecursionError
+            raise InvalidPayload(f"The arguments of {self._method!r} cannot be carried as msgpack: {error}.") from error
+        return self
+
+    def ask(self):
+        """Send it and wait for the answer; return that, or raise its error."""
+        self.check()
+        self._channels.expire(self)
+        self._channels.open(self)
+        try:
+            return self.future.get()
+        finally:
+            self._channels.forget(self)     # whoever waited may have been killed
+
     def settle(self, value, error):
-        """Take the outcome; called once. A call that shares its answer among several does it here."""
         if error is None:
             self.future.set(value)
         else:
             self.future.set_exception(error)
-
-    def _end(self, value, error):
-        self._channels.forget(self)
-        self.settle(value, error)
 
 
 def error_of(args):

@@ -1,7 +1,7 @@
 """All channels of a client, over one connection after another; and the one greenlet that keeps their time.
 
 A channel belongs here from ``open`` to ``forget``. It has ``id``, ``frames()`` (what
-opens it), ``on_event(name, args)``, ``on_lost(why)`` (return True to be opened again on
+opens it, each a tuple of its parts), ``on_event(name, args)``, ``on_lost(why)`` (return True to be opened again on
 the next connection) and ``on_closed(error)``. Only the keeper greenlet replaces a connection.
 """
 
@@ -21,7 +21,7 @@ from .connection import Connection
 from .timing import Backoff, Deadlines
 
 _HOLD_S = 0.2               # how long a server that is about to stop is left alone
-_LAST_READ_S = 0.02         # for what a lost connection has received; libzmq itself connects anew after 0.05
+_LAST_READ_S = 0.02         # for what a lost connection has received
 _STEADY_S = 5.0             # a connection that held this long was a good one
 _NEVER = float("inf")
 
@@ -229,8 +229,8 @@ class Channels:
             channel.on_event(name, args)
 
     def _transmit(self, channel):
-        for blob in channel.frames():
-            self._connection.send(blob)
+        for parts in channel.frames():
+            self._connection.send(*parts)
 
     def _send_unsent(self, now):
         """Send what waits, in the order in which it was asked for."""
@@ -286,8 +286,9 @@ class Channels:
         wake_at = self.deadlines.expire(now) or _NEVER
         if self._hold_until and now >= self._hold_until:
             self._hold_until = 0.0
-            self._send_unsent(now)
-            self.on_ready()
+            if self.is_up:
+                self._send_unsent(now)
+                self.on_ready()
         if self.can_send and self._unsent:
             self._send_unsent(now)
             wake_at = min([wake_at, *(channel.not_before for channel in self._unsent.values())])

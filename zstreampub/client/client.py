@@ -127,10 +127,14 @@ class Client(Steering):
         return self.call("scheduled", {name: value for name, value in given.items() if value is not None})
 
     def producer(self, *, linger_s=0.002, max_pending_bytes=16 << 20, timeout_s=None):
-        """Return a :class:`Producer`, which publishes without waiting for each answer, or for the outbox's disk."""
+        """Return a :class:`Producer`, which publishes without waiting for each answer, or for the outbox's disk.
+
+        Messages gather for *linger_s*, 0: until the end of the turn, so that what is published while nobody waits
+        leaves together, and nothing later than it must.
+        """
         self.check_owner()
         return Producer(self._channels.check_owner, self._publisher if self.outbox is None else self.outbox,
-                        _seconds("linger_s", linger_s), max_pending_bytes, self._within(timeout_s))
+                        linger_s and _seconds("linger_s", linger_s), max_pending_bytes, self._within(timeout_s))
 
     def submit(self, entry, timeout_s=None):
         """Publish an Entry (see entries.py), which is the future of its outcome; never waits."""

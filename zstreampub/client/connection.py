@@ -1,28 +1,24 @@
-"""One DEALER socket, connected once: frames in and out, and word of when it is up and when it is down.
+"""One connection to a server: frames in and out, and word of when it is up and when it is down.
 
-A connection that was up and is lost is thrown away with everything in it, so nothing
-old is sent later by libzmq behind our back; until it is up, libzmq goes on trying, with
-growing pauses. Whoever uses it sends nothing before it is up. Nothing here waits.
+A connection that was up and is lost is thrown away with everything in it; until it is up,
+it goes on trying, with growing pauses. Whoever uses it sends nothing before it is up. Nothing here waits.
 """
 
-import os
+import _socket
+from contextlib import suppress
 
 import gevent
-import zmq
-from zmq.utils.monitor import parse_monitor_message
+from gevent import socket as resolving
+from gevent.event import Event
 
 from ..errors import InvalidOption
-from ..transport import Transport
+from ..zmtp.endpoints import parse
+from ..zmtp.link import Drain, Link, PeerGone, Told
+from .timing import Backoff
 
-_RECONNECT_MS = 50
-_RECONNECT_MAX_MS = 2000
-_CONNECT_TIMEOUT_MS = 5000
-_MAX_SOCKETS = 65_535
-_EVENTS = (zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
-           | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-           | zmq.EVENT_HANDSHAKE_FAILED_AUTH)
-
-_contexts: dict = {}       # process id -> its Context: one that came through a fork hangs
+_CONNECT_TIMEOUT_S = 5.0    # for the connection, and then for the handshake
+_SILENT_BEATS = 1           # then it is asked; after the next it is lost
+_MAX_FRAME_BYTES = 1 << 30
 
 
 class Connection:
@@ -30,97 +26,141 @@ class Connection:
 
     ``receive(None, blob)`` is called for each message, in the drain greenlet; ``on_up()`` once the
     server has shaken hands; ``on_down(why)`` when it is lost after that, or broken for good;
-    ``on_retry()`` when one attempt to connect has failed. Raises InvalidOption for an address that libzmq
-    does not take.
+    ``on_retry()`` when one attempt to connect has failed. The server has to say something every *heartbeat_s*, and is
+    asked to. Raises InvalidOption for an address that there cannot be.
     """
 
     def __init__(self, address, heartbeat_s, receive, on_up, on_down, on_retry):
         self.address = address
         self.up = False
+        self._place = _place(address)
         self._on_up, self._on_down, self._on_retry = on_up, on_down, on_retry
-        self._closed = False
-        socket, self._monitor = _connect(address, heartbeat_s)
-        self._socket = socket
-        self._watcher = gevent.get_hub().loop.io(self._monitor.getsockopt(zmq.FD), 1)
-        self._watcher.start(self._look)
-        self._transport = Transport(socket, receive)
-        self._transport.link(self._drain_ended)
-        gevent.get_hub().loop.run_callback(self._look)      # what happened before the watcher started
+        self._told = Told(self._ready, receive, self._ended, _nothing)
+        self._closed = self._was_up = False
+        self._link = None           # from when the server has accepted until the end
+        self._decided = Event()     # the server has shaken hands, or the link has ended
+        self._silent_beats = 0
+        self._backoff = Backoff()
+        self._drain = Drain()
+        self._drain.link(self._drain_ended)
+        self._timer = gevent.get_hub().loop.timer(heartbeat_s, heartbeat_s, ref=False)
+        self._timer.start(self._beat)
+        self._task = gevent.spawn(self._connect)
 
-    def send(self, blob):
-        """Send *blob* now; the pipe of this socket has no limit, so it is always taken."""
-        self._transport.send(None, blob)
+    def send(self, *parts):
+        """Send *parts* as one frame now, or as soon as the system takes them.
+
+        ``on_down`` follows if the connection has just broken.
+        """
+        with suppress(PeerGone):
+            self._link.send(*parts)
 
     @property
     def has_unread(self):
         """Whether something was received that has not been handed out yet."""
-        return self._transport.has_unread()
+        return self._link is not None and self._link.has_unread()
 
     def close(self):
         """Drop the connection and all that is under way on it. None of the callbacks is called again."""
-        if self._closed:
-            return
-        self._closed = True
-        self.up = False
-        self._watcher.stop()
-        self._watcher.close()
-        self._socket.disable_monitor()
-        self._monitor.close(linger=0)
-        self._transport.close()
+        if not self._closed:
+            self._drop()
+            self.abandon()
+            self._timer.close()
 
     def abandon(self):
         """Let go of the socket without touching it, in the child of a fork."""
         self._closed = True
-        self._watcher.stop()
-        self._transport.abandon()
+        self.up = False
+        self._timer.stop()
+        self._task.kill(block=False)
+        self._drain.close()
+        if self._link is not None:
+            self._link.abandon()
 
-    def _look(self):
-        """Read the monitor until it is empty: its descriptor is edge-triggered."""
-        while not self._closed:
-            try:
-                event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))["event"]
-            except zmq.Again:
+    # --- coming up and going down ---------------------------------------------------------
+
+    def _connect(self):
+        """Try until the server has shaken hands (a task of its own, as it waits)."""
+        while True:
+            self._decided.clear()
+            with suppress(OSError):
+                self._link = Link(_connected(self._place), "DEALER", self._told, self._drain, _MAX_FRAME_BYTES)
+                self._decided.wait(_CONNECT_TIMEOUT_S)
+            if self._was_up:
                 return
-            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self.up = True
-                self._on_up()
-            elif self.up:
-                self.up = False
-                self._on_down("the server closed the connection, or it broke")
-            elif event == zmq.EVENT_CONNECT_RETRIED:
-                self._on_retry()
+            self._drop()
+            self._on_retry()
+            gevent.sleep(self._backoff.pause_s())
+
+    def _drop(self):
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def _ready(self, _):
+        self.up = self._was_up = True
+        self._decided.set()
+        self._on_up()
+
+    def _ended(self, _, why):
+        self._link = None
+        self._decided.set()
+        if self.up:
+            self.up = False
+            self._on_down(why)
+
+    def _beat(self):
+        """See that the server is there; it is asked when it has said nothing of its own for a while."""
+        if not self.up:
+            return
+        link = self._link
+        if link.heard or link.has_unread():
+            link.heard, self._silent_beats = False, 0
+        elif self._silent_beats >= _SILENT_BEATS:
+            link.close()
+            self._ended(link, "nothing was heard from it")
+        else:
+            self._silent_beats += 1
+            link.ping()
 
     def _drain_ended(self, _):
         if not self._closed:
             self._on_down("its drain has failed")
 
 
-def _connect(address, heartbeat_s):
-    socket = _context().socket(zmq.DEALER)
-    monitor = None
+def _place(address):
+    place = parse(address) if isinstance(address, str) else None
+    if place is None or (isinstance(place, tuple) and not _is_there(*place)):
+        raise InvalidOption(f"{address!r} is not an address to connect to; one looks like tcp://127.0.0.1:4242 or "
+                            "ipc:///run/log.sock.", address=address)
+    return place
+
+
+def _is_there(host, port):
+    """Tell whether there can be a *host* and a *port* like these to connect to."""
+    with suppress(UnicodeError):
+        return bool(host.encode("idna")) and host != "*" and port != 0
+    return False
+
+
+def _connected(place):
+    """Return a socket that is connected to *place*, a gevent socket no more. Raises OSError."""
+    with gevent.Timeout(_CONNECT_TIMEOUT_S, False):
+        return _socket.socket(fileno=_green(place).detach())
+    raise TimeoutError(f"it has not answered for {_CONNECT_TIMEOUT_S} s")
+
+
+def _green(place):
+    if isinstance(place, tuple):
+        return resolving.create_connection(place)
+    sock = resolving.socket(_socket.AF_UNIX)
     try:
-        beat_ms = max(int(heartbeat_s * 1000), 1)
-        for option, value in ((zmq.LINGER, 0), (zmq.SNDHWM, 0), (zmq.RECONNECT_IVL, _RECONNECT_MS),
-                              (zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS), (zmq.CONNECT_TIMEOUT, _CONNECT_TIMEOUT_MS),
-                              (zmq.HEARTBEAT_IVL, beat_ms), (zmq.HEARTBEAT_TIMEOUT, 2 * beat_ms)):
-            socket.setsockopt(option, value)
-        monitor = socket.get_monitor_socket(_EVENTS)
-        socket.connect(address)
-    except (zmq.ZMQError, TypeError) as error:
-        reason = zmq.strerror(error.errno) if isinstance(error, zmq.ZMQError) else error
-        if monitor is not None:
-            socket.disable_monitor()
-            monitor.close(linger=0)
-        socket.close(linger=0)
-        raise InvalidOption(f"{address!r} is not an address to connect to ({reason}); one looks like "
-                            "tcp://127.0.0.1:4242 or ipc:///run/log.sock.", address=address) from error
-    return socket, monitor
+        sock.connect(place)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
-def _context():
-    """Return this process's ZeroMQ context: all clients share its one I/O thread."""
-    process = os.getpid()
-    if process not in _contexts:
-        _contexts[process] = zmq.Context()
-        _contexts[process].set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
-    return _contexts[process]
+def _nothing(_):
+    pass

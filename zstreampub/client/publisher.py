@@ -11,6 +11,7 @@ from time import monotonic, time
 
 import gevent
 
+from .. import wire
 from ..compression import MAX_PLAIN_BYTES
 from ..errors import (
     AccessError,
@@ -21,12 +22,13 @@ from ..errors import (
     RequestTimeout,
     SequenceTooOld,
 )
-from .calls import Call
+from .calls import Request
 from .entries import BATCH_OVERHEAD, FRAME_BYTES, MAX_BATCHES, Limits, join
 
 PIPELINE = 32       # requests without an answer
 SEQUENCES = 64      # that the server remembers: a request may be sent again while it is one of the last so many
 
+_TWO = b"\x92"      # the head of a list of two
 _FOR_ALL = (DeadlineExceeded, SequenceTooOld)       # refusals that are not about one of the messages
 
 
@@ -206,11 +208,14 @@ class Publisher:
         self._channels.open(request)
         return request.size
 
-    def as_sent(self, batches, size):
-        """Return packed *batches* of *size* bytes as they are sent now: compressed, or as they are."""
-        if not self._compresses or size > MAX_PLAIN_BYTES:
-            return batches
-        return [self._channels.zstd.pack(packed) for packed in batches]
+    def frame(self, id, batches, size, options):
+        """Return the parts of the ``append`` request *id* of packed *batches*, which have *size* bytes in all.
+
+        They are sent compressed, if the server that it goes to takes that and is none the worse for it.
+        """
+        if self._compresses and size <= MAX_PLAIN_BYTES:
+            batches = [self._channels.zstd.pack(packed) for packed in batches]
+        return wire.request_head(id, "append"), _TWO, *wire.list_parts(batches), wire.pack(options)
 
     def server_us(self):
         """Return the server's time of day, from which a time to live counts."""
@@ -239,7 +244,7 @@ class Patience:
         self._publisher.patience_ended(self)
 
 
-class Append(Call):
+class Append(Request):
     """One ``append`` request and the entries that share it."""
 
     def __init__(self, channels, publisher, entries, batches, options):
@@ -253,8 +258,8 @@ class Append(Call):
 
     def frames(self):
         # Packed anew when it is sent again: perhaps to another server.
-        self._args = self._publisher.as_sent(self._batches, self.size), self._options
-        return super().frames()
+        self._sent = True
+        return (self._publisher.frame(self.id, self._batches, self.size, self._options),)
 
     def on_lost(self, why):
         self._options.pop("deadline_clock", None)       # by the clock of a server that is gone

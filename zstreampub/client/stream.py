@@ -103,8 +103,8 @@ class Stream:
         """Return what opens the channel: the request, and at once the credit."""
         self.heard_at = monotonic()
         self._channels.beat(self)
-        return (wire.request(self.id, "subscribe", self._args),
-                wire.answer(self.id, self._channels.new_id(), wire.MORE, wire.pack((WINDOW,))))
+        return ((wire.request(self.id, "subscribe", self._args),),
+                (wire.answer(self.id, self._channels.new_id(), wire.MORE, wire.pack((WINDOW,))),))
 
     def expire(self):
         """Give up: nothing has come within ``timeout_s``."""

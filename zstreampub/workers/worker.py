@@ -16,8 +16,9 @@ import gevent
 
 from ..errors import StoreClosed, ZStreamPubError
 from ..logs import configure_logging
-from ..server import Server, bind_all, tune_process
+from ..server import Server, tune_process
 from ..settings import Settings
+from ..sockets import bind_all
 from ..stores.followed import FollowedStore
 from .broker import WorkerBroker
 from .service import WorkerService

@@ -147,7 +147,7 @@ class Sender:
             # as it stands it would cut the connection, again and again.
             raise BatchTooLarge("The request does not fit the server's max_batch_bytes any more.")
         batches = self._batches(records, limits)
-        call = Request(self._channels, self._publisher, batches, self.sent)
+        call = AppendRequest(self._channels, self._publisher, batches, self.sent)
         self._channels.open(call)
         try:
             firsts = call.future.get()
@@ -268,7 +268,7 @@ class Sender:
         self._reader = self._ahead = None
 
 
-class Request(Call):
+class AppendRequest(Call):
     """An ``append`` request of packed *batches*, by the name in the mark *sent*."""
 
     def __init__(self, channels, publisher, batches, sent):
@@ -280,8 +280,8 @@ class Request(Call):
 
     def frames(self):
         # Packed anew when it is sent again: perhaps to another server.
-        self._args = self._publisher.as_sent(self._batches, self._size), self._options
-        return super().frames()
+        self._sent = True
+        return (self._publisher.frame(self.id, self._batches, self._size, self._options),)
 
 
 def _outcome(record, firsts):
