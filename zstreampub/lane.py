@@ -8,13 +8,11 @@ the wire and decides nothing about messages.
 """
 
 import logging
-from collections import deque
 from functools import partial
-from time import monotonic, perf_counter
+from time import monotonic
 from uuid import uuid4
 
 import gevent
-from gevent.event import Event
 
 from . import requests, steering, wire
 from .channels import Call, Channel, Peer, PublishCall, Stream
@@ -22,13 +20,11 @@ from .errors import InternalError, LimitExceeded, Moved, RequestError, ZStreamPu
 from .gather import Gatherer
 from .handouts import open_feed
 from .leavers import Leavers
+from .outbound import Outbound
 from .rounds import Rounds
-from .zmtp.link import PeerGone
 
 logger = logging.getLogger(__name__)
 
-_TURN_S = 0.002             # how long the pump may hold the hub
-_STUCK_S = 0.005            # how often a full pipe is tried again
 _COMPLAIN_S = 10.0          # one log line about bad frames in this time
 _MAX_CHANNELS = 65_536      # of one peer, and answers that it has not taken
 _MAX_UNSENT_BYTES = 16 << 20    # of answers that wait for room in one peer's pipe
@@ -47,7 +43,7 @@ class Lane:
         self.heartbeat_s = settings.heartbeat_s
         self.keepalive_s = settings.keepalive_s
         self.max_credit = settings.max_credit
-        self.frames_in = self.frames_out = self.bad_frames = self.stray_frames = self.lost_peers = 0
+        self.frames_in = self.bad_frames = self.stray_frames = self.lost_peers = 0
         self._settings = settings
         self._broker = broker
         self._express = express
@@ -55,11 +51,8 @@ class Lane:
         self._gatherer = Gatherer(broker)
         self._hooks = hooks
         self._peers = {}
-        self._stuck = {}
-        self._line = deque()
-        self._work = Event()
-        self._closed = False
-        self._roomy = []            # ids: of the stuck, those that have room again
+        self._outbound = Outbound(self._guard, self.lose, self.release)
+        self.send, self.line_up, self.emptied = self._outbound.send, self._outbound.line_up, self._outbound.emptied
         self._id_base = uuid4().hex[8:].encode()
         self._ids = 0
         self._complained_at = -_COMPLAIN_S
@@ -68,7 +61,7 @@ class Lane:
         leavers = Leavers(self._peers)
         self._somebody_left = leavers.somebody_left
         self._transports = []
-        self._tasks = [gevent.spawn(task) for task in (self._pump, self._rounds.run, leavers.run)]
+        self._tasks = [gevent.spawn(task) for task in (self._outbound.run, self._rounds.run, leavers.run)]
 
     # --- in -------------------------------------------------------------------------------
 
@@ -195,36 +188,12 @@ class Lane:
             self._complained_at = now
             logger.warning("bad frame (%d so far) from peer %s: %s", self.bad_frames, identity.hex(), error)
 
-    # --- out ------------------------------------------------------------------------------
+    # --- who is there ----------------------------------------------------------------------
 
     def new_id(self):
         """Return a message id that was not used before."""
         self._ids += 1
         return b"%08x" % (self._ids & 0xFFFFFFFF) + self._id_base
-
-    def send(self, peer, *parts):
-        """Send *parts*, one frame, to *peer*, or keep them until its pipe has room; return whether they left."""
-        if self._closed:
-            return False        # the broker may outlive the server, and so may an answer that it owes
-        if not peer.unsent:
-            try:
-                if peer.transport.send(peer.id, *parts):
-                    self.frames_out += 1
-                    return True
-            except PeerGone:
-                self.lose(peer)
-                return False
-        peer.unsent.append(parts)
-        peer.unsent_bytes += sum(map(len, parts))
-        self._stuck[peer.id] = peer
-        self._work.set()
-        return False
-
-    def line_up(self, stream):
-        """Give *stream* its turn with the pump soon."""
-        if not self._line:
-            self._work.set()
-        self._line.append(stream)
 
     def register(self, channel):
         """File a channel that somebody else made."""
@@ -234,13 +203,11 @@ class Lane:
         """Forget *peer* if nothing of it is left."""
         if not peer.channels and not peer.unsent:
             self._peers.pop(peer.id, None)
-            self._stuck.pop(peer.id, None)
 
     def lose(self, peer):
         """Free all that belongs to *peer*: it is gone."""
         self.lost_peers += bool(peer.channels)
-        peer.unsent.clear()
-        peer.unsent_bytes = 0
+        self._outbound.forget(peer)
         for channel in tuple(peer.channels.values()):
             channel.close()
             channel.lost()
@@ -257,59 +224,6 @@ class Lane:
         if peer is not None:
             self.lose(peer)
 
-    def emptied(self, id):
-        """Learn that there is room again for the peer *id*."""
-        if id in self._stuck:
-            self._roomy.append(id)
-            self._work.set()
-
-    def _pump(self):
-        retry_at = 0.0
-        while True:
-            if self._line:
-                gevent.idle(2)      # polls, unlike sleep(0)
-            else:
-                self._work.wait(_STUCK_S if self._stuck else None)
-            self._work.clear()
-            roomy, self._roomy = self._roomy, []
-            if self._stuck and monotonic() >= retry_at:     # not at every turn: others may be busy
-                self._send_stuck(tuple(self._stuck.values()))
-                retry_at = monotonic() + _STUCK_S
-            elif roomy:
-                self._send_stuck([self._stuck[id] for id in roomy if id in self._stuck])
-            self._pump_turn()
-
-    def _pump_turn(self):
-        ends = perf_counter() + _TURN_S
-        while self._line and perf_counter() < ends:
-            stream = self._line.popleft()
-            stream.queued = False
-            if stream.peer.channels.get(stream.id) is stream:
-                self._guard(stream, stream.pump)
-
-    def _send_stuck(self, peers):
-        for peer in peers:
-            self._send_backlog(peer)
-            if not peer.unsent:
-                self._stuck.pop(peer.id, None)
-                self.release(peer)
-                for channel in tuple(peer.channels.values()):
-                    if isinstance(channel, Stream):
-                        channel.wake()
-
-    def _send_backlog(self, peer):
-        while peer.unsent:
-            parts = peer.unsent[0]
-            try:
-                if not peer.transport.send(peer.id, *parts):
-                    return
-            except PeerGone:
-                self.lose(peer)
-                return
-            self.frames_out += 1
-            peer.unsent.popleft()
-            peer.unsent_bytes -= sum(map(len, parts))
-
     def _guard(self, channel, step, *args):
         """Run *step* of *channel*; an unexpected error ends this channel and no other."""
         try:
@@ -321,11 +235,11 @@ class Lane:
 
     def stats(self):
         """Return the lane's counters."""
-        return {"frames_in": self.frames_in, "frames_out": self.frames_out,
+        return {"frames_in": self.frames_in, "frames_out": self._outbound.frames,
                 "bad_frames": self.bad_frames + sum(one.malformed for one in self._transports),
                 "stray_frames": self.stray_frames,
                 "lost_peers": self.lost_peers + self._rounds.lost,
-                "peers": len(self._peers), "stuck_peers": len(self._stuck),
+                "peers": len(self._peers), "stuck_peers": self._outbound.stuck,
                 "channels": sum(len(peer.channels) for peer in self._peers.values()),
                 "hub_lag_us": self._rounds.hub_lag_us.summary()}
 
@@ -337,15 +251,15 @@ class Lane:
     def flush(self, timeout_s):
         """Wait until everything that can be sent was handed to the socket, at most *timeout_s*."""
         ends = monotonic() + timeout_s
-        while (self._line or self._stuck or self._busy()) and monotonic() < ends:
+        while not (self._outbound.is_idle and self._is_quiet()) and monotonic() < ends:
             gevent.sleep(0.01)
 
-    def _busy(self):
-        return any(peer.channels for peer in self._peers.values())
+    def _is_quiet(self):
+        return not any(peer.channels for peer in self._peers.values())
 
     def close(self, linger_ms=0):
         """Stop; every subscription of the lane is closed."""
-        self._closed = True
+        self._outbound.close()
         for task in self._tasks:
             task.kill(block=False)
         for transport in self._transports:

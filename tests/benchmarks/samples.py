@@ -24,7 +24,7 @@ _PLACES = [     # the innermost frame in which one of these stands says which st
     ("fan-out", ("fanout.py", "subscription.py", "queue.py", "policy.py", "receipts.py", "taking.py")),
     ("make frames", ("feed.py", "zstreampub/channels.py", "wire.py:answer")),
     ("send", ("Link.send", "Link._put", "Link._gather", "Link._flush", "Link._write", "Link._sent", "Router.send",
-              "Lane.send", "Connection.send", "frame_head")),
+              "Outbound.send", "Connection.send", "frame_head")),
     ("receive, unpack", ("zmtp/", "wire.py", "lane.py", "client/channels.py", "client/connection.py")),
     ("read the log", ("stores/reading.py", "stores/chunk.py", "Environment.read", "LmdbStore.read", "Run.batch")),
     ("LMDB: put, pwrite, fdatasync", ("disk/environment.py", "Writer._write_log", "stores/writer.py", "Run.pack")),

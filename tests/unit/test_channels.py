@@ -84,4 +84,4 @@ def test_credit_sends_what_waited_for_it_and_makes_no_work_for_a_stream_that_has
     grant(1)
 
     assert (sent_with_one, sent_with_more) == (1, 2)
-    assert not lane._line
+    assert lane._outbound.is_idle

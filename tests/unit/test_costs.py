@@ -10,7 +10,7 @@ from tests.benchmarks.samples import kind_of, stage_of, threads_of
 @pytest.mark.parametrize("stack, stage", [
     (["Lane._receive (zstreampub/lane.py:73)", "Batch.check (zstreampub/message.py:129)",
       "checksum (zstreampub/columns.py:98)"], "checksum"),
-    (["Stream.pump (zstreampub/channels.py:169)", "Lane.send (zstreampub/lane.py:194)",
+    (["Stream.pump (zstreampub/channels.py:169)", "Outbound.send (zstreampub/outbound.py:44)",
       "Link.send (zstreampub/zmtp/link.py:130)", "Link._put (zstreampub/zmtp/link.py:245)"], "send"),
     (["Drain._run (zstreampub/zmtp/link.py:86)", "Link.read (zstreampub/zmtp/link.py:205)"], "receive, unpack"),
     (["Subscription.batches (zstreampub/client/subscription.py:93)", "Batch.payloads (zstreampub/message.py:199)",

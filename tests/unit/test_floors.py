@@ -26,7 +26,7 @@ FLOORS = [
     {"settings", "store", "policy", "transport", "threaded", "described"},
     {"publishing", "waiting", "expiry", "taking"},
     {"start", "stores/", "queue", "feed", "steering", "channels", "leavers", "rounds", "gather"},
-    {"subscription", "requests", "handouts", "consumer_methods"},
+    {"subscription", "requests", "handouts", "consumer_methods", "outbound"},
     {"fanout", "filtered", "sifter"},
     {"consumers/", "schedule", "receipts", "intake", "outlet"},
     {"broker"},
