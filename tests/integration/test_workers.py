@@ -210,6 +210,7 @@ def test_a_stock_client_that_says_it_is_movable_is_told_where_to_go(server):
             assert next(items)["offset"] == offset
             writer.publish("a", "two")
             assert next(items)["payload"] == "two"
+            items.close()       # see above
 
 
 def test_an_asyncio_client_reads_at_a_worker(server):
