@@ -3,13 +3,13 @@
 import errno
 import os
 import resource
+import select
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 
 import gevent
-import gevent.select
 import pytest
 import zmq
 from gevent.event import Event
@@ -524,20 +524,35 @@ def test_without_linger_it_does_not_wait(serving):
 def forked(what=lambda: None):
     """A child of a fork that does *what*, then lets its hub run until the end of the block."""
     reader, writer = os.pipe()
+    alive, of_child = os.pipe()
     child = os.fork()
     if not child:
-        try:
-            os.close(writer)
-            what()
-            gevent.select.select([reader], [], [], DEADLINE_S)
-        finally:
-            os._exit(0)
+        os.close(writer)
+        os.close(alive)
+        _let_hub_run(what, reader)
     os.close(reader)
+    os.close(of_child)
     try:
         yield
+        os.set_blocking(alive, False)
+        with pytest.raises(BlockingIOError):    # else the child has ended, and proves nothing
+            os.read(alive, 1)
     finally:
         os.close(writer)
-        os.waitpid(child, 0)
+        os.close(alive)
+        with suppress(ChildProcessError):   # gevent has collected it, where something has had it look for children
+            os.waitpid(child, 0)
+
+
+def _let_hub_run(what, reader):
+    ends = monotonic() + DEADLINE_S
+    try:
+        what()
+        while monotonic() < ends and not select.select([reader], [], [], 0)[0]:
+            with suppress(BaseException):   # what is thrown into this greenlet was meant for that of the parent
+                gevent.sleep(0.005)
+    finally:
+        os._exit(0)
 
 
 def test_the_child_of_a_fork_takes_no_message_and_no_connection_away(serving, tmp_path):
