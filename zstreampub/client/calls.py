@@ -32,9 +32,12 @@ class Request:
         self._sent = False
 
     def frames(self):
-        """Return what opens the channel."""
+        """Return what opens the channel: frames, each a tuple of its parts."""
         self._sent = True
-        return ((wire.request(self.id, self._method, self._args),),)
+        return (self._frame(),)
+
+    def _frame(self):
+        return (wire.request(self.id, self._method, self._args),)
 
     def settle(self, value, error):
         """Take the outcome; called once."""

@@ -134,7 +134,7 @@ class Client(Steering):
         """
         self.check_owner()
         return Producer(self._channels.check_owner, self._publisher if self.outbox is None else self.outbox,
-                        linger_s and _seconds("linger_s", linger_s), max_pending_bytes, self._within(timeout_s))
+                        _seconds("linger_s", linger_s, least=0), max_pending_bytes, self._within(timeout_s))
 
     def submit(self, entry, timeout_s=None):
         """Publish an Entry (see entries.py), which is the future of its outcome; never waits."""
@@ -345,9 +345,11 @@ class Client(Steering):
         self._elsewhere.learn(about)
 
 
-def _seconds(name, value):
-    if type(value) not in (int, float) or not value > 0:
-        raise InvalidOption(f"{name} is a number of seconds above 0, not {value!r:.60}.", option=name)
+def _seconds(name, value, least=None):
+    """Return *value*, which is to be above 0, or no less than *least*. Raises InvalidOption."""
+    if type(value) not in (int, float) or not (value > 0 if least is None else value >= least):
+        wanted = "above 0" if least is None else f"of at least {least}"
+        raise InvalidOption(f"{name} is a number of seconds {wanted}, not {value!r:.60}.", option=name)
     return min(value, _LONGEST_S)
 
 

@@ -256,10 +256,9 @@ class Append(Request):
         self._options = options
         self._publisher = publisher
 
-    def frames(self):
+    def _frame(self):
         # Packed anew when it is sent again: perhaps to another server.
-        self._sent = True
-        return (self._publisher.frame(self.id, self._batches, self.size, self._options),)
+        return self._publisher.frame(self.id, self._batches, self.size, self._options)
 
     def on_lost(self, why):
         self._options.pop("deadline_clock", None)       # by the clock of a server that is gone

@@ -11,6 +11,7 @@ from zstreampub.errors import (
     ConnectionLost,
     DeadlineExceeded,
     InternalError,
+    InvalidOption,
     InvalidPayload,
     InvalidTopic,
     LimitExceeded,
@@ -426,6 +427,12 @@ def test_without_linger_what_is_published_in_one_turn_leaves_together_and_at_onc
 
         assert [future.get(timeout=DEADLINE_S) for future in futures] == list(range(100))
     assert len(server.named("append")) == 1
+
+
+@pytest.mark.parametrize("linger_s", [-0.001, float("nan"), None, "", False, "0.002"])
+def test_a_linger_that_is_no_time_is_refused(client, linger_s):
+    with pytest.raises(InvalidOption, match="linger_s is a number of seconds of at least 0"):
+        client.producer(linger_s=linger_s)
 
 
 def test_what_lingers_is_sent_without_further_calls(server, client):

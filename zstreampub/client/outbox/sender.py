@@ -278,10 +278,9 @@ class AppendRequest(Call):
         self._options = {"producer": sent.producer, "sequence": sent.sequence}
         self._publisher = publisher
 
-    def frames(self):
+    def _frame(self):
         # Packed anew when it is sent again: perhaps to another server.
-        self._sent = True
-        return (self._publisher.frame(self.id, self._batches, self._size, self._options),)
+        return self._publisher.frame(self.id, self._batches, self._size, self._options)
 
 
 def _outcome(record, firsts):
