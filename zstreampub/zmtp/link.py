@@ -83,7 +83,8 @@ class Drain:
 class Link:
     """Speaks ZMTP on *sock*, connected and owned by it from now on, as a socket of a *kind*, "ROUTER" or "DEALER".
 
-    *told*, a Told, says whom to tell what comes. ``malformed`` counts messages that are none of ours.
+    *told*, a Told, says whom to tell what comes. ``malformed`` counts messages that are none of ours,
+    and one for a peer that breaks the protocol.
     """
 
     __slots__ = ("id", "malformed", "heard", "_socket", "_told", "_drain", "_inbox", "_loop", "_turn", "_gathered",
@@ -204,7 +205,11 @@ class Link:
                 blobs = inbox.take(count)
             except BlockingIOError:
                 return
-            except (OSError, BrokenProtocol) as error:
+            except OSError as error:
+                self._end(str(error))
+                return
+            except BrokenProtocol as error:
+                self.malformed += 1
                 self._end(str(error))
                 return
             self.heard = True

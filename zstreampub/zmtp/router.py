@@ -65,7 +65,7 @@ class Router:
 
     @property
     def malformed(self):
-        """How many messages came that were none of ours."""
+        """How many messages came that were none of ours, and peers that broke the protocol."""
         return self._malformed + sum(link.malformed for link in self._links.values())
 
     def send(self, peer, *parts):
