@@ -7,11 +7,10 @@ import socket
 import gevent
 import pytest
 import zmq
-from gevent.event import Event
 from gevent.socket import socket as green_socket
 
 from tests.unit.client.fake_server import DEADLINE_S, FakeServer, turn
-from tests.unit.zmtp.speaking import GREETING, Wire, command, hello, message
+from tests.unit.zmtp.speaking import GREETING, Noting, Wire, command, hello, message
 from zstreampub.client import Client
 from zstreampub.client import connection as connection_module
 from zstreampub.client.connection import Connection
@@ -27,22 +26,17 @@ def deadline():
         yield
 
 
-class Told:
+class Told(Noting):
     """What a connection tells; waits for it."""
 
     def __init__(self):
+        super().__init__()
         self.got, self.ups, self.downs, self.retries = [], 0, [], 0
-        self.changed = Event()
         self.connection = None
 
     def connect(self, address, heartbeat_s=DEADLINE_S):
         self.connection = Connection(address, heartbeat_s, self._receive, self._up, self._down, self._retry)
         return self.connection
-
-    def wait(self, fulfilled):
-        while not fulfilled():
-            self.changed.clear()
-            self.changed.wait(0.05)
 
     def _receive(self, _, blob):
         self.got.append(bytes(blob))

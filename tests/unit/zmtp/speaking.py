@@ -3,11 +3,25 @@
 import socket
 
 from gevent import socket as green
+from gevent.event import Event
 
 from zstreampub.zmtp.frames import SCRATCH_BYTES, Inbox
 
 GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x01" + b"NULL" + bytes(16) + b"\x00" + bytes(31)
 DEADLINE_S = 30
+
+
+class Noting:
+    """Base of what notes what it is told: it rings ``changed`` each time."""
+
+    def __init__(self):
+        self.changed = Event()
+
+    def wait(self, fulfilled):
+        """Wait until ``fulfilled()``; the deadline is the test's."""
+        while not fulfilled():
+            self.changed.clear()
+            self.changed.wait(0.05)
 
 
 def frame(body, more=False):

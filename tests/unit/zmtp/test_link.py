@@ -12,7 +12,7 @@ import zmq
 from gevent.event import Event
 from gevent.socket import socket as green_socket
 
-from tests.unit.zmtp.speaking import DEADLINE_S, Wire, command, frame, hello, message
+from tests.unit.zmtp.speaking import DEADLINE_S, Noting, Wire, command, frame, hello, message
 from zstreampub.zmtp.frames import Inbox
 from zstreampub.zmtp.link import Drain, Link, PeerGone, Told
 
@@ -27,12 +27,12 @@ def deadline():
         yield
 
 
-class Owner:
+class Owner(Noting):
     """Owns links in one drain, and notes what it is told; ``receive`` may be replaced."""
 
     def __init__(self):
+        super().__init__()
         self.ready, self.got, self.ended, self.emptied = [], [], [], []
-        self.changed = Event()
         self.drain = Drain()
         self.links = []
         self.wires = []
@@ -57,11 +57,6 @@ class Owner:
         wire.receive_hello()
         self.wait(lambda: link in self.ready)
         return link, wire
-
-    def wait(self, fulfilled):
-        while not fulfilled():
-            self.changed.clear()
-            self.changed.wait(0.05)
 
     def _note(self, notes):
         def note(link, why=None):

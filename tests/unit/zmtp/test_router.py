@@ -16,7 +16,7 @@ from gevent.event import Event
 
 from tests.processes import wait_until
 from tests.raw_peer import RawPeer
-from tests.unit.zmtp.speaking import DEADLINE_S, GREETING, Wire, hello, message
+from tests.unit.zmtp.speaking import DEADLINE_S, GREETING, Noting, Wire, hello, message
 from zstreampub.zmtp import router as router_module
 from zstreampub.zmtp.link import PeerGone
 from zstreampub.zmtp.router import Router
@@ -31,20 +31,15 @@ def deadline():
         yield
 
 
-class Serving:
+class Serving(Noting):
     """A Router that notes what it is told, and sends back what it gets if told to."""
 
     def __init__(self, receive=None):
+        super().__init__()
         self.got, self.left, self.emptied = [], [], []
         self.answers = False
-        self.changed = Event()
         self.router = Router(receive or self._receive, self._note(self.left), self._note(self.emptied), MOST, (30, 10))
         self.endpoint = self.router.bind("tcp://127.0.0.1:0")
-
-    def wait(self, fulfilled):
-        while not fulfilled():
-            self.changed.clear()
-            self.changed.wait(0.05)
 
     def _note(self, notes):
         def note(peer):
