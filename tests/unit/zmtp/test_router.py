@@ -487,29 +487,17 @@ def test_what_was_sent_before_closing_arrives_also_where_it_is_read_slowly(servi
     other.sock.close()
 
 
-def test_a_peer_that_reads_nothing_holds_the_end_up_for_no_longer_than_was_said(serving):
+@pytest.mark.parametrize("linger_ms, waited", [(100, [None]), (0, [])])
+def test_a_peer_that_reads_nothing_holds_the_end_up_for_as_long_as_was_said(serving, linger_ms, waited):
     wire, name = serving.joined()
     while serving.router.send(name, LARGE):
         pass
     turns = []
     gevent.get_hub().loop.run_callback(turns.append, None)
 
-    serving.router.close(linger_ms=100)
+    serving.router.close(linger_ms)
 
-    assert turns == [None] and not serving.router._links
-    wire.sock.close()
-
-
-def test_without_linger_it_does_not_wait(serving):
-    wire, name = serving.joined()
-    while serving.router.send(name, LARGE):
-        pass
-    turns = []
-    gevent.get_hub().loop.run_callback(turns.append, None)
-
-    serving.router.close()
-
-    assert turns == []
+    assert turns == waited and not serving.router._links
     wire.sock.close()
 
 
